@@ -1,0 +1,141 @@
+/** Connectors: know one kind of address; bind to one (accept connections) and connect to one.
+ *
+ * A connector describes its fields; with fields named after the shared grammar it needs no parser of its own. What it
+ * cannot do (bind, connect) it leaves NULL, and using it for that is an error when the configuration is checked.
+ *
+ * Thread: parse, format and bind are called by the main task or any worker; connect, cancel and an acceptor's calls
+ * on the worker they are for, on several workers at once. */
+#ifndef CONNPIPE_CONNECTOR_H
+#define CONNPIPE_CONNECTOR_H
+
+#include <connpipe/address.h>
+#include <connpipe/error.h>
+#include <connpipe/open.h>
+#include <connpipe/stream.h>
+
+CP_BEGIN_DECLS
+
+struct cp_system;
+struct cp_connector;
+
+/* ---- Fields --------------------------------------------------------------------------------------------------- */
+
+/** What part of the text a field is, for the shared parser, and what it means for routing. */
+enum cp_field_role {
+	CP_ROLE_HOST,      /**< before the first ":"; shorthands and brackets; says which socket */
+	CP_ROLE_PORT,      /**< the number behind it; says which socket */
+	CP_ROLE_PATH,      /**< from "/" on; several paths may share a socket */
+	CP_ROLE_MULTIPLEX, /**< behind "!": the subport; several share a socket */
+	CP_ROLE_OTHER,     /**< only `parse` and `format` know; says which socket */
+};
+
+struct cp_field_def {
+	const char *name;
+	enum cp_kind kind;
+	enum cp_field_role role;
+	bool optional; /**< may be null */
+};
+
+/* ---- Accepting ------------------------------------------------------------------------------------------------ */
+
+struct cp_listener;
+struct cp_acceptor;
+
+/** One accepted connection. */
+struct cp_accepted {
+	struct cp_stream *stream;
+	struct cp_peer peer;
+};
+
+/** Called when there may be connections to take: at least once after each came, and again while there are more. */
+typedef void cp_acceptor_ready(struct cp_acceptor *acceptor, void *arg);
+
+struct cp_listener_ops {
+	uint32_t size;
+
+	/** Begin to take connections on one worker. Called on that worker. @return NULL with `error` filled; the caller
+	 * tries again later */
+	struct cp_acceptor *(*open)(struct cp_listener *listener, struct cp_loop *loop, cp_acceptor_ready *ready,
+								void *arg, struct cp_error *error);
+
+	/** Take one connection. @return CP_OK; CP_AGAIN: none for now; CP_EMFILE: no descriptor or memory for it, it waits
+	 * on; CP_ERESET: that one failed, go on with the next; others: the socket is broken, close and open again */
+	int (*accept)(struct cp_acceptor *acceptor, struct cp_accepted *accepted, struct cp_error *error);
+
+	/** Stop and resume calling `ready`. What comes meanwhile waits in the kernel. */
+	void (*pause)(struct cp_acceptor *acceptor);
+	void (*resume)(struct cp_acceptor *acceptor);
+
+	/** Stop for good on this worker. The caller has taken what was waiting, as far as it wants. Frees the acceptor. */
+	void (*close)(struct cp_acceptor *acceptor);
+
+	/** Give the address back and free the listener; every acceptor was closed before. Main task. */
+	void (*unbind)(struct cp_listener *listener);
+
+	/** The address as it is now bound (port 0 became a number), as canonical text without converters. Any thread. */
+	size_t (*name)(const struct cp_listener *listener, char *buffer, size_t room);
+};
+
+/** A bound address; an implementation has it as its first member. Lives while any generation binds the address. */
+struct cp_listener {
+	const struct cp_listener_ops *ops;
+	struct cp_connector *connector;
+};
+
+/** Its part on one worker; an implementation has it as its first member. */
+struct cp_acceptor {
+	struct cp_listener *listener;
+};
+
+/* ---- The connector -------------------------------------------------------------------------------------------- */
+
+enum {
+	CP_CONNECTOR_MESSAGES = 1u, /**< its streams keep message boundaries */
+	CP_CONNECTOR_ANY = 2u,      /**< its streams suit both bytes and messages (discard, reject) */
+};
+
+struct cp_connector_def {
+	uint32_t size;              /**< sizeof(struct cp_connector_def) */
+	const char *const *aliases; /**< ends with NULL; at least one */
+	unsigned flags;             /**< CP_CONNECTOR_* */
+	const struct cp_field_def *fields;
+	uint32_t field_count;
+	const char *syntax; /**< for help and errors: `tcp:host:port!multiplex` */
+
+	/** Fields from the rest of the text. NULL: the shared parser, by the roles of the fields.
+	 * @param values  one for each of `fields`, to be filled; strings in `arena` */
+	int (*parse)(struct cp_connector *connector, const char *alias, const struct cp_part *rest, struct cp_arena *arena,
+				 struct cp_value *values, struct cp_error *error);
+
+	/** The rest of the canonical text, everything escaped. NULL: by the roles of the fields.
+	 * @return the length that was needed */
+	size_t (*format)(const struct cp_address *address, char *buffer, size_t room);
+
+	/** Whether the fields make sense together, beyond kind and presence; relative paths are made whole here. NULL: yes.
+	 * Called whenever an address is made, from text or from fields. @param values  may be changed */
+	int (*check)(struct cp_connector *connector, const char *alias, struct cp_arena *arena, struct cp_value *values,
+				 struct cp_error *error);
+
+	/** Bind: take the address for this process alone, for `workers` workers, without accepting yet. Main task.
+	 * NULL: addresses of this connector cannot be bound. */
+	int (*bind)(struct cp_connector *connector, const struct cp_address *address, uint32_t workers,
+				struct cp_listener **out, struct cp_error *error);
+
+	/** Connect. Makes the connector's own stream; converters are put on it by the caller.
+	 * @return CP_OK: open->stream is there; CP_AGAIN: cp_open_done() follows; else open->error is filled.
+	 * NULL: addresses of this connector cannot be connected to. */
+	int (*connect)(struct cp_connector *connector, struct cp_open *open);
+
+	/** Give up an opening that returned CP_AGAIN: nothing is called any more. Needed where connect can say CP_AGAIN. */
+	void (*cancel)(struct cp_connector *connector, struct cp_open *open);
+};
+
+/** Read-only view of a registered connector. Members are set by cp_register_connector(). */
+struct cp_connector {
+	const struct cp_connector_def *def;
+	struct cp_system *system;
+	void *arg; /**< the system's own */
+};
+
+CP_END_DECLS
+#endif

@@ -1,0 +1,49 @@
+/** Opening: the making of one stream, now or later: by a connector that connects, or by a converter that wraps.
+ *
+ * Who wants a stream fills a `struct cp_open` and starts it; who makes it answers at once or by `cp_open_done()`. */
+#ifndef CONNPIPE_OPEN_H
+#define CONNPIPE_OPEN_H
+
+#include <connpipe/address.h>
+#include <connpipe/error.h>
+#include <connpipe/stream.h>
+
+CP_BEGIN_DECLS
+
+struct cp_request;
+struct cp_open;
+
+typedef void cp_open_finished(struct cp_open *open);
+
+struct cp_open {
+	/* Set by who asks; stay as they are until the opening has ended: */
+	struct cp_loop *loop;
+	const struct cp_address *address; /**< whole: connecting to it, or accepted on it */
+	struct cp_request *request;       /**< the connection this is for: facts to read and to add; may be NULL */
+	uint64_t timeout_ms;              /**< for each attempt (a name may have several addresses); 0: none. Kept by who
+										 makes the stream. */
+	struct cp_stream *lower;          /**< converters: the stream to wrap. Theirs from the start; closed by them if they
+										 fail or are cancelled. Connectors: NULL. */
+	const char *argument;             /**< converters: the argument in the address, or NULL */
+	const struct iovec *early;        /**< bytes that the caller will write first and that may be sent together with
+										 the opening (a segment saved); may be NULL */
+	int early_count;
+	cp_open_finished *finished; /**< called once if start returned CP_AGAIN, from the loop */
+	void *arg;                  /**< the caller's */
+
+	/* Set by who makes the stream: */
+	struct cp_stream *stream; /**< the result: belongs to who asked */
+	size_t early_sent;        /**< how much of `early` was accepted by the stream */
+	struct cp_error error;    /**< if it failed: code and words */
+	void *state;              /**< the maker's, while it is under way */
+};
+
+/** For makers: end an opening that returned CP_AGAIN, with `stream` set or with `error` filled (code not CP_OK).
+ * Called from the loop (a ready, a timer), never from inside start or cancel. `open` may be gone afterwards. */
+static inline void cp_open_done(struct cp_open *open)
+{
+	open->finished(open);
+}
+
+CP_END_DECLS
+#endif

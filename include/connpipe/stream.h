@@ -1,0 +1,173 @@
+/** Streams: one end of a pipe.
+ *
+ * A stream carries bytes, or messages whose boundaries it keeps (`messages`). It is readiness-based and never blocks,
+ * in the manner of AsyncRead and AsyncWrite: who uses a stream tries; what cannot be done now returns CP_AGAIN and
+ * *arms* the stream, which calls `ready` once when it is worth trying again. Nothing is called that was not armed,
+ * except that a call may come without reason (spurious): the user tries and gets CP_AGAIN again.
+ *
+ *     user ── read / write / shutdown_write / close ──▶ stream ── the same, below ──▶ stream ──▶ descriptor
+ *     user ◀─────────────── ready(events) ──────────── stream ◀──────────── ready ── …
+ *
+ * Layers (TLS, PROXY, a user's own) are streams whose implementation uses another stream.
+ *
+ * Thread: a stream belongs to one loop; all calls are made on that loop's thread.
+ * Reentrancy: `ready` is called from the loop, never from inside a call on the same stream. The user may do anything
+ * in `ready`, close included. The implementation must return without touching itself after calling `ready`, or free
+ * itself by cp_defer().
+ * Ownership: a stream has one user, who ends it with cp_stream_close(). What was accepted by write before a close in
+ * order is still delivered: the stream lives on by itself for that. */
+#ifndef CONNPIPE_STREAM_H
+#define CONNPIPE_STREAM_H
+
+#include <connpipe/abi.h>
+#include <connpipe/cause.h>
+#include <connpipe/loop.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+CP_BEGIN_DECLS
+
+struct cp_stream;
+struct cp_system;
+
+/** What a read tells beside the bytes. */
+enum {
+	CP_READ_DRAINED = 1u, /**< nothing more for now; the stream is armed as if the next read had returned CP_AGAIN */
+	CP_READ_END = 2u,     /**< end of file, right behind the bytes of this read (which may be none) */
+	CP_READ_MORE = 4u,    /**< messages: this one goes on in the next read */
+	CP_READ_TEXT = 8u,    /**< messages: text, where the protocol tells text from binary */
+};
+
+/** What a write may be told. */
+enum {
+	CP_WRITE_MORE = 1u, /**< bytes: more comes at once, may be held to fill a segment; messages: this one goes on */
+	CP_WRITE_TEXT = 2u, /**< messages: text */
+};
+
+/** Called when the stream is ready. @param events  CP_READABLE, CP_WRITABLE, CP_RECALL; both directions in one call. */
+typedef void cp_stream_ready(struct cp_stream *stream, unsigned events, void *arg);
+
+struct cp_stream_ops {
+	uint32_t size;    /**< sizeof(struct cp_stream_ops) */
+	const char *name; /**< for logs: "tcp", "tls" */
+
+	/** Read into `count` vectors.
+	 * @param hints  set by the call to CP_READ_* bits, 0 for none
+	 * @return bytes read; 0 with CP_READ_END: end of file; 0 without: an empty message; CP_AGAIN: armed for reading;
+	 *         another negative enum cp_err: the stream is broken. After the end of file, reading again returns the
+	 *         end again, or the error that came after it (a reset after a half close). */
+	ssize_t (*read)(struct cp_stream *stream, const struct iovec *vec, int count, unsigned *hints);
+
+	/** Write from `count` vectors.
+	 * @param flags  CP_WRITE_* bits
+	 * @return bytes taken. Fewer than given (bytes), or CP_AGAIN: the rest does not fit; armed for writing. A message
+	 *         is taken whole or not at all. Another negative enum cp_err: the stream is broken for writing; what can
+	 *         still be read may be read. */
+	ssize_t (*write)(struct cp_stream *stream, const struct iovec *vec, int count, unsigned flags);
+
+	/** No more writes: the peer sees the end of file behind everything written. Reading goes on.
+	 * @return CP_OK (also if the end is still on its way), CP_EUNSUPPORTED (this kind has no half close), an error */
+	int (*shutdown_write)(struct cp_stream *stream);
+
+	/** End the stream and free it. In order (cp_cause_is_reset() false): deliver what was written, then end. Otherwise:
+	 * deliver what was written, then reset, so that the peer knows that something is missing. Bounded in time. */
+	void (*close)(struct cp_stream *stream, enum cp_cause cause);
+
+	/** Arm without trying, for users who read or write a lent descriptor themselves. @param events  CP_READABLE,
+	 * CP_WRITABLE: `ready` comes at the next change, or soon if it may have come already. */
+	void (*await)(struct cp_stream *stream, unsigned events);
+
+	/** Lend the descriptor, so that the user may splice. NULL: never.
+	 * @param direction  CP_READABLE: to read what comes next; CP_WRITABLE: to write behind everything accepted so far
+	 * @return the descriptor, usable for that direction until CP_RECALL or close, or -1: not now (bytes are buffered,
+	 *         a layer has to see them). `await` arms as before. */
+	int (*lend)(struct cp_stream *stream, unsigned direction);
+
+	/** The user gives back what was lent: from now on `read` and `write` again. NULL where lend is. A stream that
+	 * sent CP_RECALL waits for this; a user who gets CP_RECALL must not use the descriptor any more and calls this
+	 * before it returns. */
+	void (*restore)(struct cp_stream *stream);
+};
+
+/** The part of a stream that is the same for all; an implementation has it as its first member. */
+struct cp_stream {
+	const struct cp_stream_ops *ops;
+	struct cp_loop *loop;
+	cp_stream_ready *ready; /**< set by the user */
+	void *arg;              /**< the user's */
+	struct cp_system *owner; /**< whose code this is; NULL: the program's own */
+	bool messages;          /**< keeps message boundaries */
+};
+
+/** Fill in the common part. Pins `owner` (may be NULL), so that its code stays as long as the stream. */
+CP_API void cp_stream_init(struct cp_stream *stream, const struct cp_stream_ops *ops, struct cp_loop *loop,
+						   struct cp_system *owner);
+/** The implementation's last call on itself before it frees its memory: unpins the owner. */
+CP_API void cp_stream_deinit(struct cp_stream *stream);
+
+/** For users: say who is to be called. Allowed at any time; a new user of a stream sets it before anything else. */
+static inline void cp_stream_set_user(struct cp_stream *stream, cp_stream_ready *ready, void *arg)
+{
+	stream->ready = ready;
+	stream->arg = arg;
+}
+
+static inline ssize_t cp_stream_readv(struct cp_stream *s, const struct iovec *vec, int count, unsigned *hints)
+{
+	*hints = 0;
+	return s->ops->read(s, vec, count, hints);
+}
+static inline ssize_t cp_stream_writev(struct cp_stream *s, const struct iovec *vec, int count, unsigned flags)
+{
+	return s->ops->write(s, vec, count, flags);
+}
+static inline int cp_stream_shutdown_write(struct cp_stream *s)
+{
+	return s->ops->shutdown_write(s);
+}
+static inline void cp_stream_close(struct cp_stream *s, enum cp_cause cause)
+{
+	s->ops->close(s, cause);
+}
+static inline void cp_stream_await(struct cp_stream *s, unsigned events)
+{
+	s->ops->await(s, events);
+}
+static inline int cp_stream_lend(struct cp_stream *s, unsigned direction)
+{
+	return s->ops->lend ? s->ops->lend(s, direction) : -1;
+}
+static inline void cp_stream_restore(struct cp_stream *s)
+{
+	if (s->ops->restore)
+		s->ops->restore(s);
+}
+/** Call the user, if there is one. For implementations. */
+static inline void cp_stream_notify(struct cp_stream *s, unsigned events)
+{
+	if (s->ready)
+		s->ready(s, events, s->arg);
+}
+
+/* ---- The stream over a socket -------------------------------------------------------------------------------- */
+
+enum {
+	CP_FD_TCP = 1u,        /**< a TCP socket: options below make sense */
+	CP_FD_NODELAY = 2u,    /**< TCP_NODELAY is set already */
+	CP_FD_CONNECTING = 4u, /**< connect() returned EINPROGRESS: the first write or `await` finds out */
+};
+
+/** A byte stream over a connected (or connecting) non-blocking stream socket: what tcp, unix, exec and connectors in
+ * other processes hand out. Lends its descriptor in both directions.
+ * @param name   for logs, static text
+ * @param flags  CP_FD_* bits
+ * Ownership: takes `fd` if it succeeds.
+ * @return NULL with `error` filled: out of memory, or the descriptor cannot be watched; `fd` is still the caller's */
+CP_API struct cp_stream *cp_stream_from_fd(struct cp_loop *loop, int fd, const char *name, unsigned flags,
+										   struct cp_error *error);
+
+CP_END_DECLS
+#endif

@@ -1,0 +1,103 @@
+/** Systems: what connpipe is extended with.
+ *
+ * A system has an id and exports routers, connectors, converters, further systems, and types of systems. The life of
+ * one, within one generation (everything loaded from one reading of the configuration):
+ *
+ *     load → link → check      main task, for all systems in order, one phase after the other
+ *     worker_start             on each worker, before the generation is used there
+ *     …                        callbacks of what it exported, on every worker at once
+ *     worker_stop              on each worker, when nothing of the generation runs there any more
+ *     unload                   main task, in reverse order of loading, when no stream of its code is left
+ *
+ * If a load fails anywhere, what was loaded is unloaded, and the generation in use stays. */
+#ifndef CONNPIPE_SYSTEM_H
+#define CONNPIPE_SYSTEM_H
+
+#include <connpipe/connector.h>
+#include <connpipe/converter.h>
+#include <connpipe/error.h>
+#include <connpipe/router.h>
+#include <connpipe/settings.h>
+
+CP_BEGIN_DECLS
+
+struct cp_system;
+
+struct cp_system_def {
+	uint32_t abi;   /**< CP_ABI_VERSION */
+	uint32_t size;  /**< sizeof(struct cp_system_def) */
+	const char *id; /**< NULL: the name of its table in the configuration */
+
+	/** Read the settings, register what is exported. Names of other systems are not there yet.
+	 * @param settings  its table (the key `type` is known already); NULL for a system that has none
+	 * @return CP_OK, or an error after it was reported (cp_settings_error, cp_system_error) */
+	int (*load)(struct cp_system *self, const struct cp_settings *settings);
+
+	/** All systems are loaded: parse addresses, look up names. May be NULL, as all that follow. */
+	int (*link)(struct cp_system *self);
+
+	/** All systems are linked: what can be checked across systems. */
+	int (*check)(struct cp_system *self);
+
+	int (*worker_start)(struct cp_system *self, struct cp_loop *loop);
+	void (*worker_stop)(struct cp_system *self, struct cp_loop *loop);
+
+	/** Free everything. Also called when one of the phases above has failed. */
+	void (*unload)(struct cp_system *self);
+};
+
+/* ---- What a system may ask about itself ---------------------------------------------------------------------------- */
+
+CP_API const char *cp_system_id(const struct cp_system *self);
+/** Its own pointer, set in load. */
+CP_API void *cp_system_data(const struct cp_system *self);
+CP_API void cp_system_set_data(struct cp_system *self, void *data);
+/** The names of its generation: complete from `link` on. */
+CP_API const struct cp_scope *cp_system_scope(const struct cp_system *self);
+/** Report an error of this load. The load fails; going on finds more. */
+CP_API void cp_system_error(struct cp_system *self, const char *format, ...) CP_PRINTF(2, 3);
+/** The configuration directory, absolute. */
+CP_API const char *cp_system_config_dir(const struct cp_system *self);
+/** Whether this load is only a check (`connpipe check`): nothing may be started, bound, connected or resolved. */
+CP_API bool cp_system_checking(const struct cp_system *self);
+
+/** Keep the system loaded, for work that outlives its callbacks (streams do this by themselves). Any thread. */
+CP_API void cp_system_pin(struct cp_system *self);
+CP_API void cp_system_unpin(struct cp_system *self);
+
+/* ---- Registering: main task, in load ------------------------------------------------------------------------------- */
+
+/** `def` stays the system's and must live until unload. @param arg  becomes the `arg` of the registered object
+ * @return CP_OK, or an error that was reported already */
+CP_API int cp_register_connector(struct cp_system *self, const struct cp_connector_def *def, void *arg,
+								 struct cp_connector **out);
+CP_API int cp_register_converter(struct cp_system *self, const struct cp_converter_def *def, void *arg,
+								 struct cp_converter **out);
+/** @param id  copied; NULL: the system's id */
+CP_API int cp_register_router(struct cp_system *self, const struct cp_router_def *def, const char *id, void *arg,
+							  struct cp_router **out);
+
+/** A further system, loaded after this one (systems may generate systems). @param settings  may be NULL */
+CP_API int cp_register_system(struct cp_system *self, const struct cp_system_def *def, const char *id,
+							  const struct cp_settings *settings);
+
+/** A type: `type = "<name>"` in the configuration makes a system of `def`. */
+CP_API int cp_register_type(struct cp_system *self, const char *name, const struct cp_system_def *def);
+
+/** Have the router asked about connections on an address. Its multiplex says which subports: none: those without one;
+ * `*`: any that no other address names; a name: that one.
+ * @param address  parsed in the scope, alive until unload. Main task, in link.
+ * @param where    for errors: the place that asks for it; NULL: unknown. Alive until `check` */
+CP_API int cp_router_bind(struct cp_router *router, const struct cp_address *address, const char *where);
+
+/** Change the set of addresses while running. The addresses of the list replace all earlier ones; only those that are
+ * new or gone are bound or closed. Takes `arena`, in which the list and the addresses were made. Any thread.
+ * @param done  called on the main task with CP_OK or what failed (then the earlier set stays); may be NULL */
+CP_API void cp_router_rebind(struct cp_router *router, struct cp_arena *arena, const struct cp_address *const *addresses,
+							 uint32_t count, void (*done)(struct cp_router *router, const struct cp_error *error));
+
+/** A router of the scope by id, or NULL. */
+CP_API struct cp_router *cp_scope_router(const struct cp_scope *scope, const char *id);
+
+CP_END_DECLS
+#endif

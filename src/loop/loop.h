@@ -1,0 +1,50 @@
+/** A loop's own side: one thread's event base with what hangs on it. See connpipe/loop.h for its services. */
+#ifndef LOOP_LOOP_H
+#define LOOP_LOOP_H
+
+#include <connpipe/error.h>
+#include <connpipe/loop.h>
+
+#include <stdint.h>
+
+struct event_base;
+struct loop_wheel;
+struct loop_inbox;
+struct loop_resolver;
+
+enum { LOOP_BUFFER = 65536 };
+
+struct cp_loop {
+	struct event_base *base;
+	uint32_t index;
+	uint64_t now;      /* milliseconds, monotonic, as of this turn */
+	char *buffer;      /* LOOP_BUFFER bytes that any code of this thread may use between two calls */
+	int64_t *counts;   /* one slot for each counter; written here, read (relaxed atomics) by any thread */
+	struct cp_deferred *deferred, **deferred_end;
+	struct loop_wheel *wheel;
+	struct loop_inbox *inbox;       /* calls posted by other threads */
+	struct loop_resolver *resolver; /* made at the first look-up */
+	void *owner;                    /* the worker, or the main task */
+};
+
+/** @param index  0 … workers-1, or CP_LOOP_MAIN. The event base has EVENT_BASE_FLAG_NOLOCK. */
+struct cp_loop *loop_new(uint32_t index, struct cp_error *error);
+/** Run on the calling thread (which becomes the loop's) until loop_stop(). */
+void loop_run(struct cp_loop *loop);
+/** End loop_run() after this turn. On the loop's own thread. */
+void loop_stop(struct cp_loop *loop);
+/** Calls still posted are dropped; deferred ones are run. After loop_run() has returned. */
+void loop_free(struct cp_loop *loop);
+
+/** Make loops known to cp_loop_main(), cp_worker_loop(). Called once each, before any worker runs. */
+void loop_set_main(struct cp_loop *loop);
+void loop_set_workers(struct cp_loop *const *loops, uint32_t count);
+
+/** The pool of cp_blocking(): threads are made when they are first needed. Stop joins them. */
+void blocking_stop(void);
+
+/** Prepare libraries that need it once in a process (c-ares), and tidy up. */
+int resolver_library_init(struct cp_error *error);
+void resolver_library_deinit(void);
+
+#endif

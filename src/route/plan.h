@@ -1,0 +1,75 @@
+/** Plan: which sockets are bound, and which router answers for each subport of them. Made by the main task from what
+ * routers asked for, read-only afterwards, shared by the workers.
+ *
+ * A connection keeps the plan that its worker had when it was accepted until its way is open; the plan keeps its
+ * generation. */
+#ifndef ROUTE_PLAN_H
+#define ROUTE_PLAN_H
+
+#include "../base/report.h"
+
+#include <connpipe/connector.h>
+#include <connpipe/router.h>
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct generation;
+struct plan;
+struct listener_entry; /* the main task's: a bound socket that outlives plans */
+
+/** One router's wish to be asked about connections on an address. */
+struct claim {
+	struct cp_router *router;
+	const struct cp_address *address;
+	const char *where; /* place in the configuration, or NULL */
+};
+
+/** One socket of a plan. */
+struct binding {
+	struct plan *plan;
+	char *key;                         /* canonical text of the socket, without converters: what a listener is known by */
+	const struct cp_address *address;  /* as claimed first, without multiplex; its layers are the chain of this socket */
+	const char *text;                  /* canonical text of `address`, for logs */
+	bool subports;                     /* some claim names a subport: the preamble is read */
+	struct cp_router *plain;           /* connections without a subport; NULL: refused */
+	struct cp_router *any;             /* subports that are not named; NULL: refused */
+	struct cp_router *only;            /* all named subports belong to this router: no table needed */
+	struct binding_subports *named;    /* else: by name */
+	struct listener_entry *listener;   /* set by the main task */
+};
+
+struct plan {
+	atomic_uint refs;
+	struct generation *generation; /* kept */
+	struct binding *bindings;      /* sorted by key */
+	uint32_t count;
+	void (*released)(struct plan *plan); /* by the last plan_unref(), on any thread: hands it to the main task */
+	struct cp_arena *arena;
+};
+
+/** Group claims by socket, check them against each other (two routers on one address, two chains on one socket,
+ * connectors that cannot be bound, messages where bytes are needed).
+ * @return NULL after errors were reported */
+struct plan *plan_new(struct generation *generation, const struct claim *claims, size_t count, struct report *report);
+/** Frees the memory; what it kept was let go by the caller. */
+void plan_free(struct plan *plan);
+
+static inline void plan_ref(struct plan *plan)
+{
+	atomic_fetch_add_explicit(&plan->refs, 1, memory_order_relaxed);
+}
+static inline void plan_unref(struct plan *plan)
+{
+	if (atomic_fetch_sub_explicit(&plan->refs, 1, memory_order_acq_rel) == 1)
+		plan->released(plan);
+}
+
+/** The binding of a socket by its key, or NULL. */
+struct binding *plan_find(const struct plan *plan, const char *key);
+/** The router for a connection: exact subport, then `*`, then none; never the one without subport for one with.
+ * @param multiplex  NULL: no subport */
+struct cp_router *binding_router(const struct binding *binding, const char *multiplex, size_t length);
+
+#endif

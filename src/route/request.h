@@ -1,0 +1,35 @@
+/** What is behind a `struct cp_request`: a connection that wants a route. Embedded in what sets a connection up; made
+ * and reset without allocating in the common case. See connpipe/router.h. */
+#ifndef ROUTE_REQUEST_H
+#define ROUTE_REQUEST_H
+
+#include <connpipe/router.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct cp_request {
+	struct cp_loop *loop;
+	const struct cp_scope *scope;
+	const struct cp_address *address;
+	struct cp_peer peer;
+	struct cp_arena *arena; /* made when first asked for; kept over request_reset() */
+	struct cp_field *facts;
+	uint32_t fact_count, fact_room;
+	const char *peeked; /* bytes read so far, owned by the pipe */
+	size_t peeked_length;
+	bool peeked_end;
+	void *state; /* the router's */
+	void (*explain)(void *arg, const char *line); /* NULL: nobody listens */
+	void *explain_arg;
+	struct routing *routing; /* under way */
+};
+
+/** Begin a new one in zeroed or reset memory. */
+void request_init(struct cp_request *request, struct cp_loop *loop, const struct cp_scope *scope,
+				  const struct cp_address *address, const struct cp_peer *peer);
+/** Forget facts and the arena's contents; keeps memory for the next one if it is small. */
+void request_reset(struct cp_request *request);
+void request_deinit(struct cp_request *request);
+
+#endif

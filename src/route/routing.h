@@ -1,0 +1,45 @@
+/** Routing: ask a router, and the routers that it names, until there are targets or a refusal.
+ *
+ *     start ──▶ route() ──┬─ targets ─────▶ done
+ *                  ▲      ├─ refuse, none ▶ failed
+ *                  │      ├─ router ──────▶ (next router, at most ROUTING_STEPS) ─┐
+ *                  │      ├─ bytes ───────▶ wanting bytes ── routing_bytes() ─────┤
+ *                  │      └─ later ───────▶ waiting ── cp_request_answer() ───────┤
+ *                  └──────────────────────────────────────────────────────────────┘
+ * Used by the pipe task and by `connpipe route`. */
+#ifndef ROUTE_ROUTING_H
+#define ROUTE_ROUTING_H
+
+#include "request.h"
+
+#include <connpipe/cause.h>
+
+enum { ROUTING_STEPS = 16 };
+
+struct routing;
+/** Called from the loop when a routing that returned CP_AGAIN goes on: look at `result` as after routing_start(). */
+typedef void routing_changed(struct routing *routing);
+
+struct routing {
+	struct cp_request *request;
+	struct cp_router *router; /* asked last */
+	struct cp_answer answer;  /* result CP_OK: the targets; CP_AGAIN and wanting_bytes: how many, how long */
+	int result;               /* CP_OK, CP_AGAIN, or a failure with `cause` and `error` */
+	bool wanting_bytes;       /* CP_AGAIN: for bytes; the caller reads and calls routing_bytes() */
+	bool inside;              /* in route(): an answer that comes now is taken when it returns */
+	uint32_t steps;
+	enum cp_cause cause;
+	struct cp_error error;
+	routing_changed *changed;
+	void *arg;
+};
+
+/** Start asking `router` about the request. @return result */
+int routing_start(struct routing *routing, struct cp_request *request, struct cp_router *router,
+				  routing_changed *changed, void *arg);
+/** More bytes can be peeked at, or no more will come (request->peeked_end). @return result */
+int routing_bytes(struct routing *routing);
+/** Give up one that is under way. */
+void routing_cancel(struct routing *routing);
+
+#endif
