@@ -6,6 +6,7 @@
  *
  * Converters are looked for only before the first ":" or "/" outside parentheses. They read right to left, from the
  * wire upwards. `%XX` stands for any byte in a part. Shorthands for hosts: $4 $6 $n *4 *6.
+ * The subport `*` stands for "any": it is no name, and a subport of just this character cannot be had.
  * The canonical text writes ":" after the connector, expands shorthands and escapes what needs it; parsing it gives
  * the same address.
  *
@@ -84,10 +85,14 @@ struct cp_address {
 	struct cp_fields fields;       /**< in the order of the connector's field list, all of them */
 	const struct cp_layer *layers; /**< in the order of the text: the last one is nearest to the wire */
 	uint32_t layer_count;
+	uint32_t flags; /**< CP_PARSE_TEMPLATE: some field has a `{name}` in it, see there */
 };
 
 enum {
-	CP_PARSE_TEMPLATE = 1u, /**< `{name}` may stand in the parts: such fields stay strings until they are expanded */
+	/** `{name}` may stand in the rest: such fields stay strings until they are expanded (whatever their kind), and the
+	 * connector's `check` waits until then. Whether there was one is in the address's `flags`; in such an address every
+	 * brace belongs to a `{name}`. Without this flag a brace is written %7B or %7D. */
+	CP_PARSE_TEMPLATE = 1u,
 };
 
 /** Read an address.
@@ -118,7 +123,7 @@ CP_API const struct cp_value *cp_address_field(const struct cp_address *address,
 CP_API const char *cp_address_multiplex(const struct cp_address *address, size_t *length);
 
 /** A copy with another subport (`multiplex` NULL: none), in `arena`; the other parts are shared with `address`.
- * @return NULL if the connector has no multiplex */
+ * @return NULL if the connector has no multiplex, or if it is none (empty, over 65535 bytes, not UTF-8) */
 CP_API const struct cp_address *cp_address_with_multiplex(const struct cp_address *address, struct cp_arena *arena,
 														  const char *multiplex, size_t length);
 

@@ -135,7 +135,16 @@ struct cp_connector {
 	const struct cp_connector_def *def;
 	struct cp_system *system;
 	void *arg; /**< the system's own */
+	/** One for each alias, as canonical text writes it: qualified where another system has the alias too. Set by the
+	 * scope; NULL outside of one: aliases are written as they are. */
+	const char *const *names;
 };
+
+/** What a stream of `address` carries, all its converters on: bytes or messages, or whatever is wanted of it.
+ * @param messages  set: it keeps message boundaries
+ * @param any       set: it suits both (CP_CONNECTOR_ANY); `messages` is false then
+ * @return CP_OK, or CP_EINVAL with `error` filled: a converter does not fit what is below it. Any thread. */
+CP_API int cp_address_carries(const struct cp_address *address, bool *messages, bool *any, struct cp_error *error);
 
 CP_END_DECLS
 #endif

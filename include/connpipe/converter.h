@@ -38,7 +38,8 @@ struct cp_converter_def {
 struct cp_converter {
 	const struct cp_converter_def *def;
 	struct cp_system *system;
-	void *arg; /**< the system's own */
+	void *arg;        /**< the system's own */
+	const char *name; /**< as canonical text writes it, in the same way as cp_connector.names; NULL: def->id */
 };
 
 CP_END_DECLS

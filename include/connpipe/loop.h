@@ -121,7 +121,7 @@ CP_API bool cp_post(struct cp_loop *loop, cp_post_run *run, void *arg);
 /* ---- Blocking work ------------------------------------------------------------------------------------------ */
 
 /** Run `work(arg)` on a small pool of threads, then `done(loop, arg)` back here.
- * @return false when the pool has ended (the process stops): neither will run */
+ * @return false when the pool has ended (the process stops) or no thread can be made: neither will run */
 CP_API bool cp_blocking(struct cp_loop *loop, void (*work)(void *arg), cp_post_run *done, void *arg);
 
 /* ---- Names -------------------------------------------------------------------------------------------------- */
@@ -141,6 +141,7 @@ struct cp_resolve {
 	struct cp_error error; /**< filled when count is 0 */
 	/* the resolver's own: */
 	struct cp_resolve *next, **prev;
+	struct cp_ip literal; /* what `ips` is for a literal address */
 };
 
 /** Look `host` up: an IPv4 or IPv6 address as text (with zone), or a name.

@@ -75,7 +75,8 @@ struct cp_answer {
 	uint64_t timeout_ms;              /**< CP_ANSWER_BYTES: how long at most; 0: timeouts.preamble */
 };
 
-/** Answer a request whose route() returned CP_AGAIN. From the loop, once. */
+/** Answer a request whose route() returned CP_AGAIN. Once: from the loop, or from inside route() before it returns
+ * CP_AGAIN. The request may be gone when this returns. */
 CP_API void cp_request_answer(struct cp_request *request, const struct cp_answer *answer);
 
 /* ---- The router ------------------------------------------------------------------------------------------------ */
@@ -90,7 +91,7 @@ struct cp_router_def {
 				 struct cp_error *error);
 
 	/** The connection has ended: nobody waits for the answer, and the request will be gone. Needed where route can say
-	 * CP_AGAIN. */
+	 * CP_AGAIN. Also called while the request waits for bytes (CP_ANSWER_BYTES), if cp_request_state() is set. */
 	void (*cancel)(struct cp_router *router, struct cp_request *request);
 
 	/** What the answer for an incoming address is if it depends on nothing else, for finding loops when checking.

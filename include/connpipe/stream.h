@@ -76,8 +76,8 @@ struct cp_stream_ops {
 	 * deliver what was written, then reset, so that the peer knows that something is missing. Bounded in time. */
 	void (*close)(struct cp_stream *stream, enum cp_cause cause);
 
-	/** Arm without trying, for users who read or write a lent descriptor themselves. @param events  CP_READABLE,
-	 * CP_WRITABLE: `ready` comes at the next change, or soon if it may have come already. */
+	/** Arm without trying: for a stream nothing was read from yet, and for users who read or write a lent descriptor
+	 * themselves and were told EAGAIN there. @param events  CP_READABLE, CP_WRITABLE */
 	void (*await)(struct cp_stream *stream, unsigned events);
 
 	/** Lend the descriptor, so that the user may splice. NULL: never.
@@ -155,19 +155,18 @@ static inline void cp_stream_notify(struct cp_stream *s, unsigned events)
 /* ---- The stream over a socket -------------------------------------------------------------------------------- */
 
 enum {
-	CP_FD_TCP = 1u,        /**< a TCP socket: options below make sense */
-	CP_FD_NODELAY = 2u,    /**< TCP_NODELAY is set already */
-	CP_FD_CONNECTING = 4u, /**< connect() returned EINPROGRESS: the first write or `await` finds out */
+	CP_FD_TCP = 1u,     /**< a TCP socket: resets can be sent, options can be set */
+	CP_FD_NODELAY = 2u, /**< TCP_NODELAY is set already; otherwise it is set at the second write */
+	CP_FD_WRITTEN = 4u, /**< something was sent already: the next write is the second */
 };
 
-/** A byte stream over a connected (or connecting) non-blocking stream socket: what tcp, unix, exec and connectors in
- * other processes hand out. Lends its descriptor in both directions.
- * @param name   for logs, static text
+/** A byte stream over a connected non-blocking stream socket: what tcp, unix, exec and connectors in other processes
+ * hand out. Lends its descriptor in both directions. A reset can be sent over TCP only: over other sockets a close
+ * for any cause is an end of file.
  * @param flags  CP_FD_* bits
  * Ownership: takes `fd` if it succeeds.
  * @return NULL with `error` filled: out of memory, or the descriptor cannot be watched; `fd` is still the caller's */
-CP_API struct cp_stream *cp_stream_from_fd(struct cp_loop *loop, int fd, const char *name, unsigned flags,
-										   struct cp_error *error);
+CP_API struct cp_stream *cp_stream_from_fd(struct cp_loop *loop, int fd, unsigned flags, struct cp_error *error);
 
 CP_END_DECLS
 #endif

@@ -2,7 +2,8 @@
  * routers asked for, read-only afterwards, shared by the workers.
  *
  * A connection keeps the plan that its worker had when it was accepted until its way is open; the plan keeps its
- * generation. */
+ * generation (generation_release_plan() lets go of it). A plan copies what it needs of the claimed addresses: they may
+ * go when it is made. */
 #ifndef ROUTE_PLAN_H
 #define ROUTE_PLAN_H
 
@@ -30,13 +31,16 @@ struct claim {
 struct binding {
 	struct plan *plan;
 	char *key;                         /* canonical text of the socket, without converters: what a listener is known by */
-	const struct cp_address *address;  /* as claimed first, without multiplex; its layers are the chain of this socket */
+	const struct cp_address *address;  /* as claimed first, without multiplex and path; its layers are the chain of this
+										  socket */
 	const char *text;                  /* canonical text of `address`, for logs */
 	bool subports;                     /* some claim names a subport: the preamble is read */
 	struct cp_router *plain;           /* connections without a subport; NULL: refused */
 	struct cp_router *any;             /* subports that are not named; NULL: refused */
-	struct cp_router *only;            /* all named subports belong to this router: no table needed */
-	struct binding_subports *named;    /* else: by name */
+	struct cp_router *only;            /* every subport is this router's, or nobody's: it is asked about all of them and
+										  itself says CP_ANSWER_NONE to those it did not claim. So a router may claim a
+										  million of them and no table is made */
+	struct binding_subports *named;    /* else: by name; NULL: no claim names one */
 	struct listener_entry *listener;   /* set by the main task */
 };
 
@@ -49,9 +53,11 @@ struct plan {
 	struct cp_arena *arena;
 };
 
-/** Group claims by socket, check them against each other (two routers on one address, two chains on one socket,
- * connectors that cannot be bound, messages where bytes are needed).
- * @return NULL after errors were reported */
+/** Group claims by socket, check them against each other (two routers on one address, one router twice on the same, two
+ * chains of converters on one socket, connectors and converters that cannot accept, converters that do not fit what is
+ * below them). Addresses with the same text are one socket, port 0 included.
+ * @param generation  noted, not used
+ * @return with one reference, `released` still to be set; NULL after errors were reported */
 struct plan *plan_new(struct generation *generation, const struct claim *claims, size_t count, struct report *report);
 /** Frees the memory; what it kept was let go by the caller. */
 void plan_free(struct plan *plan);

@@ -1,5 +1,8 @@
 /** What is behind a `struct cp_request`: a connection that wants a route. Embedded in what sets a connection up; made
- * and reset without allocating in the common case. See connpipe/router.h. */
+ * and reset without allocating in the common case. See connpipe/router.h.
+ *
+ * Thread: the worker of the connection. Ownership: facts and the arena are the request's; the address, the scope and
+ * the peeked bytes are borrowed from whoever set the connection up. */
 #ifndef ROUTE_REQUEST_H
 #define ROUTE_REQUEST_H
 
@@ -11,7 +14,7 @@
 struct cp_request {
 	struct cp_loop *loop;
 	const struct cp_scope *scope;
-	const struct cp_address *address;
+	const struct cp_address *address; /* a router that asks another one may change it: see routing.h */
 	struct cp_peer peer;
 	struct cp_arena *arena; /* made when first asked for; kept over request_reset() */
 	struct cp_field *facts;
@@ -28,8 +31,9 @@ struct cp_request {
 /** Begin a new one in zeroed or reset memory. */
 void request_init(struct cp_request *request, struct cp_loop *loop, const struct cp_scope *scope,
 				  const struct cp_address *address, const struct cp_peer *peer);
-/** Forget facts and the arena's contents; keeps memory for the next one if it is small. */
+/** Forget facts and the arena's contents; keeps memory for the next one if it is small. No routing is under way. */
 void request_reset(struct cp_request *request);
+/** Free what the request holds. No routing is under way. */
 void request_deinit(struct cp_request *request);
 
 #endif

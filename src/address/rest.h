@@ -1,0 +1,15 @@
+/** The rest of an address, taken apart. The public part is in connpipe/address.h. */
+#ifndef ADDRESS_REST_H
+#define ADDRESS_REST_H
+
+#include <connpipe/connector.h>
+
+/** The index of the field with that role, or -1. */
+int rest_field(const struct cp_connector_def *def, enum cp_field_role role);
+/** The part for a role; for CP_ROLE_OTHER NULL. */
+const struct cp_part *rest_part(const struct cp_rest *rest, enum cp_field_role role);
+/** Like cp_rest_parse(), for the fields that `def` has: without a host, all up to "!" is the path. */
+int rest_split(const struct cp_connector_def *def, const struct cp_part *rest, struct cp_rest *out,
+			   struct cp_error *error);
+
+#endif

@@ -1,0 +1,223 @@
+/* Lines of the log: see log_format.h. */
+#include "log_format.h"
+#include "log.h"
+#include "utf8.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+static const char *const level_names[] = {
+	[CP_ERROR] = "ERROR", [CP_WARN] = "WARN", [CP_INFO] = "INFO", [CP_DEBUG] = "DEBUG", [CP_TRACE] = "TRACE",
+};
+
+static const char cut_mark[] = "…";
+
+enum {
+	TAIL = 8,      /* kept free while a message is written: the cut mark, `"}` and the newline */
+	WHO_MAX = 256, /* bytes of `who` in a line */
+};
+
+const char *log_level_text(enum cp_level level)
+{
+	return level_names[level];
+}
+
+bool log_level_parse(const char *text, enum cp_level *level)
+{
+	for (unsigned i = CP_ERROR; i <= CP_TRACE; i++) {
+		if (strcasecmp(text, level_names[i]) == 0) {
+			*level = (enum cp_level)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ---- Time ---------------------------------------------------------------------------------------------------- */
+
+/* A thread logs many lines in the same second, and localtime_r() takes a lock: keep what it said. */
+struct clock_text {
+	time_t second;
+	bool valid;
+	char text[48];   /* 2022-09-16 23:40:00 */
+	char offset[16]; /* +02:00 */
+};
+
+static void clock_refresh(struct clock_text *clock, time_t second)
+{
+	struct tm local;
+	long minutes;
+
+	localtime_r(&second, &local);
+	minutes = local.tm_gmtoff / 60;
+	strftime(clock->text, sizeof(clock->text), "%Y-%m-%d %H:%M:%S", &local);
+	snprintf(clock->offset, sizeof(clock->offset), "%c%02ld:%02ld", minutes < 0 ? '-' : '+', labs(minutes) / 60,
+			 labs(minutes) % 60);
+	clock->second = second;
+	clock->valid = true;
+}
+
+static const struct clock_text *clock_now(unsigned *milliseconds)
+{
+	static _Thread_local struct clock_text cache;
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (!cache.valid || cache.second != now.tv_sec)
+		clock_refresh(&cache, now.tv_sec);
+	*milliseconds = (unsigned)(now.tv_nsec / 1000000);
+	return &cache;
+}
+
+/* ---- Building a line ----------------------------------------------------------------------------------------- */
+
+struct writer {
+	char *at, *end; /* nothing is written at or beyond `end` */
+	bool json;
+};
+
+/* `text` as it stands, if there is room for all of it. */
+static bool put(struct writer *writer, const char *text, size_t length)
+{
+	if ((size_t)(writer->end - writer->at) < length)
+		return false;
+	memcpy(writer->at, text, length);
+	writer->at += length;
+	return true;
+}
+
+CP_PRINTF(2, 3) static void put_format(struct writer *writer, const char *format, ...)
+{
+	size_t room = (size_t)(writer->end - writer->at);
+	va_list arguments;
+	int length;
+
+	va_start(arguments, format);
+	length = vsnprintf(writer->at, room, format, arguments);
+	va_end(arguments);
+	if (length > 0 && (size_t)length < room)
+		writer->at += length;
+}
+
+static bool put_escape(struct writer *writer, unsigned char byte)
+{
+	static const char digits[] = "0123456789abcdef";
+	/* The escape's own backslash is doubled in a JSON string. */
+	const char escape[] = {'\\', '\\', 'x', digits[byte >> 4], digits[byte & 15]};
+	size_t skip = writer->json ? 0 : 1;
+
+	return put(writer, escape + skip, sizeof(escape) - skip);
+}
+
+static bool is_hex(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+}
+
+/* Whether a backslash at `text` would read as the beginning of an escape. */
+static bool looks_like_escape(const char *text, size_t length)
+{
+	return length >= 4 && text[1] == 'x' && is_hex(text[2]) && is_hex(text[3]);
+}
+
+/* One character with all that makes it special. @return how many bytes of `text` it was; 0: no room */
+static size_t put_special(struct writer *writer, const char *text, size_t length)
+{
+	size_t size = utf8_character(text, length);
+	bool control = size == 2 && text[0] == '\xc2' && (unsigned char)text[1] < 0xa0;
+
+	if (size > 1 && !control)
+		return put(writer, text, size) ? size : 0;
+	if (text[0] == '\\' && !looks_like_escape(text, length))
+		return put(writer, "\\\\", writer->json ? 2 : 1) ? 1 : 0;
+	if (text[0] == '"')
+		return (writer->json ? put(writer, "\\\"", 2) : put(writer, "\"", 1)) ? 1 : 0;
+	return put_escape(writer, (unsigned char)text[0]) && (!control || put_escape(writer, (unsigned char)text[1]))
+			   ? (control ? 2 : 1)
+			   : 0;
+}
+
+static bool is_plain(char c)
+{
+	return c >= ' ' && c < 0x7f && c != '\\' && c != '"';
+}
+
+/* Text from anywhere, escaped. @return false when there was no room for all of it */
+static bool put_text(struct writer *writer, const char *text, size_t length)
+{
+	size_t done = 0, plain, room, step;
+
+	while (done < length) {
+		for (plain = done; plain < length && is_plain(text[plain]); plain++)
+			;
+		room = (size_t)(writer->end - writer->at);
+		if (plain - done > room)
+			return put(writer, text + done, room), false;
+		put(writer, text + done, plain - done);
+		done = plain;
+		if (done == length)
+			break;
+		step = put_special(writer, text + done, length - done);
+		if (step == 0)
+			return false;
+		done += step;
+	}
+	return true;
+}
+
+static void put_who(struct writer *writer, const char *who)
+{
+	size_t length = who ? strlen(who) : 0;
+
+	put_text(writer, who, utf8_cut(who, length, WHO_MAX));
+}
+
+static void put_text_head(struct writer *writer, enum cp_level level, const struct log_origin *origin)
+{
+	unsigned milliseconds;
+	const struct clock_text *clock = clock_now(&milliseconds);
+
+	put_format(writer, "[%s.%03u %s ", clock->text, milliseconds, level_names[level]);
+	put_who(writer, origin->who);
+	if (origin->is_task)
+		put_format(writer, "/%llu", (unsigned long long)origin->id);
+	put(writer, "] ", 2);
+}
+
+static void put_json_head(struct writer *writer, enum cp_level level, const struct log_origin *origin)
+{
+	unsigned milliseconds;
+	const struct clock_text *clock = clock_now(&milliseconds);
+
+	put_format(writer, "{\"time\":\"%.10sT%s.%03u%s\",\"level\":\"%s\",\"%s\":\"", clock->text, clock->text + 11,
+			   milliseconds, clock->offset, level_names[level], origin->is_task ? "type" : "module");
+	put_who(writer, origin->who);
+	if (origin->is_task)
+		put_format(writer, "\",\"id\":%llu", (unsigned long long)origin->id);
+	else
+		put(writer, "\"", 1);
+	put(writer, ",\"message\":\"", 12);
+}
+
+size_t log_format(char line[LOG_LINE_MAX], bool json, enum cp_level level, const struct log_origin *origin,
+				  const char *message, size_t length)
+{
+	struct writer writer = {.at = line, .end = line + LOG_LINE_MAX - TAIL, .json = json};
+	bool whole;
+
+	if (json)
+		put_json_head(&writer, level, origin);
+	else
+		put_text_head(&writer, level, origin);
+	whole = put_text(&writer, message, length);
+	writer.end += TAIL;
+	if (!whole)
+		put(&writer, cut_mark, sizeof(cut_mark) - 1);
+	if (json)
+		put(&writer, "\"}", 2);
+	put(&writer, "\n", 1);
+	return (size_t)(writer.at - line);
+}

@@ -1,0 +1,243 @@
+/* The stream over a socket.
+ *
+ * One persistent edge-triggered event watches for reading and for the peer's end of file; it is added when a read finds
+ * nothing more (not before: the first bytes are often there at once). A second event for writing exists only while a
+ * write waits, and until the first wake-up that nobody waited for.
+ *
+ * libevent gives EV_CLOSED when the peer has shut down its side (EPOLLRDHUP). It is kept: from then on a read that gets
+ * less than it asked for has got everything, so the end of file is known without another read. Data and end often
+ * arrive in one segment, and their one edge must not be lost. */
+#include <connpipe/stream.h>
+
+#include "../base/memory.h"
+#include "../loop/loop.h"
+#include "store.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct fd_stream {
+	struct cp_stream stream; /* first */
+	struct event readable;
+	struct event *writable; /* NULL: no write has waited */
+	int fd;
+	bool watching : 1;      /* `readable` is added */
+	bool wants_write : 1;   /* a write waits */
+	bool peer_closed : 1;   /* the peer's end of file has arrived, maybe behind data */
+	bool ended : 1;         /* and was read */
+	bool written : 1;       /* something was written */
+	bool tcp : 1;
+	bool nodelay : 1; /* TCP_NODELAY is set */
+};
+
+static struct fd_stream *fd_stream(struct cp_stream *stream)
+{
+	return (struct fd_stream *)stream;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	struct fd_stream *s = arg;
+	if (what & EV_CLOSED)
+		s->peer_closed = true;
+	cp_stream_notify(&s->stream, CP_READABLE);
+}
+
+static void writable_free(struct fd_stream *s)
+{
+	if (!s->writable)
+		return;
+	event_free(s->writable);
+	s->writable = NULL;
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	struct fd_stream *s = arg;
+	if (!s->wants_write) {
+		writable_free(s);
+		return;
+	}
+	s->wants_write = false;
+	cp_stream_notify(&s->stream, CP_WRITABLE);
+}
+
+/** An edge-triggered event that is added reports what is there already, so nothing is missed in between. */
+static int watch_readable(struct fd_stream *s)
+{
+	if (s->watching)
+		return CP_OK;
+	if (event_add(&s->readable, NULL) < 0)
+		return CP_ENOMEM;
+	s->watching = true;
+	return CP_OK;
+}
+
+static int watch_writable(struct fd_stream *s)
+{
+	s->wants_write = true;
+	if (s->writable)
+		return CP_OK;
+	s->writable = event_new(s->stream.loop->base, s->fd, EV_WRITE | EV_ET | EV_PERSIST, on_writable, s);
+	if (!s->writable || event_add(s->writable, NULL) < 0)
+		return CP_ENOMEM;
+	return CP_OK;
+}
+
+/* ---- Operations ------------------------------------------------------------------------------------------------- */
+
+/** The error that a socket has behind its end of file (a reset after a half close), or CP_OK. */
+static int pending_error(struct fd_stream *s)
+{
+	int error = 0;
+	socklen_t length = sizeof(error);
+	if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 || error == 0)
+		return CP_OK;
+	return error == EPIPE ? CP_ERESET : cp_err_from_errno(error);
+}
+
+static size_t vec_length(const struct iovec *vec, int count)
+{
+	size_t length = 0;
+	for (int i = 0; i < count; i++)
+		length += vec[i].iov_len;
+	return length;
+}
+
+static ssize_t fd_read(struct cp_stream *stream, const struct iovec *vec, int count, unsigned *hints)
+{
+	struct fd_stream *s = fd_stream(stream);
+	if (s->ended) {
+		*hints = CP_READ_END;
+		return pending_error(s);
+	}
+	ssize_t got;
+	size_t room = vec_length(vec, count);
+	do
+		got = count == 1 ? recv(s->fd, vec[0].iov_base, vec[0].iov_len, 0) : readv(s->fd, vec, count);
+	while (got < 0 && errno == EINTR);
+	if (got < 0 && errno != EAGAIN)
+		return cp_err_from_errno(errno);
+	if (got < 0)
+		return watch_readable(s) < 0 ? CP_ENOMEM : CP_AGAIN;
+	if (got == 0 || ((size_t)got < room && s->peer_closed)) {
+		s->ended = true;
+		*hints = CP_READ_END;
+		return watch_readable(s) < 0 ? CP_ENOMEM : got; /* a reset may still come */
+	}
+	if ((size_t)got < room) {
+		*hints = CP_READ_DRAINED;
+		if (watch_readable(s) < 0)
+			return CP_ENOMEM;
+	}
+	return got;
+}
+
+/** Nagle's algorithm is left on for the first write, so that it can leave with the handshake's last segment, and off
+ * from the second on: what a client sends in pieces must not wait for acknowledgements. */
+static void before_write(struct fd_stream *s)
+{
+	if (s->nodelay)
+		return;
+	if (s->tcp && s->written) {
+		int one = 1;
+		setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		s->nodelay = true;
+	}
+	s->written = true;
+}
+
+static ssize_t fd_write(struct cp_stream *stream, const struct iovec *vec, int count, unsigned flags)
+{
+	struct fd_stream *s = fd_stream(stream);
+	int send_flags = MSG_NOSIGNAL | (flags & CP_WRITE_MORE ? MSG_MORE : 0);
+	struct msghdr message = {.msg_iov = (struct iovec *)vec, .msg_iovlen = (size_t)count};
+	before_write(s);
+	ssize_t put;
+	do
+		put = count == 1 ? send(s->fd, vec[0].iov_base, vec[0].iov_len, send_flags)
+						 : sendmsg(s->fd, &message, send_flags);
+	while (put < 0 && errno == EINTR);
+	if (put < 0 && errno != EAGAIN)
+		return errno == EPIPE ? CP_ERESET : cp_err_from_errno(errno);
+	if (put < 0 || (size_t)put < vec_length(vec, count)) {
+		if (watch_writable(s) < 0)
+			return CP_ENOMEM;
+	}
+	return put < 0 ? CP_AGAIN : put;
+}
+
+static int fd_shutdown_write(struct cp_stream *stream)
+{
+	struct fd_stream *s = fd_stream(stream);
+	if (shutdown(s->fd, SHUT_WR) == 0 || errno == ENOTCONN)
+		return CP_OK; /* not connected any more: the read side tells why */
+	return cp_err_from_errno(errno);
+}
+
+static void fd_close(struct cp_stream *stream, enum cp_cause cause)
+{
+	struct fd_stream *s = fd_stream(stream);
+	if (s->watching)
+		event_del(&s->readable);
+	writable_free(s);
+	if (cp_cause_is_reset(cause) && s->tcp)
+		fd_linger_reset(s->stream.loop, s->fd);
+	else
+		close(s->fd);
+	cp_stream_deinit(stream);
+	free(s);
+}
+
+static void fd_await(struct cp_stream *stream, unsigned events)
+{
+	struct fd_stream *s = fd_stream(stream);
+	/* Out of memory here shows as a stalled direction, which the idle time-out ends: nothing better is left. */
+	if (events & CP_READABLE)
+		watch_readable(s);
+	if (events & CP_WRITABLE)
+		watch_writable(s);
+}
+
+static int fd_lend(struct cp_stream *stream, unsigned direction)
+{
+	struct fd_stream *s = fd_stream(stream);
+	if (direction & CP_WRITABLE)
+		before_write(s);
+	return s->fd;
+}
+
+static const struct cp_stream_ops fd_ops = {
+	.size = sizeof(fd_ops),
+	.name = "fd",
+	.read = fd_read,
+	.write = fd_write,
+	.shutdown_write = fd_shutdown_write,
+	.close = fd_close,
+	.await = fd_await,
+	.lend = fd_lend,
+};
+
+struct cp_stream *cp_stream_from_fd(struct cp_loop *loop, int fd, unsigned flags, struct cp_error *error)
+{
+	struct fd_stream *s = calloc(1, sizeof(*s));
+	if (!s || event_assign(&s->readable, loop->base, fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_readable, s) < 0) {
+		free(s);
+		cp_error_set(error, CP_ENOMEM, NULL, "no memory for a stream over descriptor %d", fd);
+		return NULL;
+	}
+	cp_stream_init(&s->stream, &fd_ops, loop, NULL);
+	s->fd = fd;
+	s->tcp = flags & CP_FD_TCP;
+	s->nodelay = flags & CP_FD_NODELAY;
+	return &s->stream;
+}

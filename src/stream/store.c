@@ -1,0 +1,165 @@
+#include "store.h"
+
+#include "../base/memory.h"
+#include "../loop/loop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { LINGER_DEFAULT_MS = 5000, LINGER_FIRST_MS = 1, LINGER_STEP_MOST_MS = 64 };
+
+/** A closed socket whose reset waits for its send queue to empty. The kernel reports that to nobody, so it is asked,
+ * ever more rarely. */
+struct fd_linger {
+	struct cp_timer timer; /* first: the timer's address is the object's */
+	struct fd_linger *next, **prev;
+	uint64_t give_up; /* in cp_loop_now() */
+	uint64_t step_ms;
+	int fd;
+};
+
+struct stream_store *stream_store(struct cp_loop *loop)
+{
+	if (!loop->streams) {
+		loop->streams = xcalloc(1, sizeof(*loop->streams));
+		loop->streams->linger_ms = LINGER_DEFAULT_MS;
+	}
+	return loop->streams;
+}
+
+/* ---- Kernel pipes ---------------------------------------------------------------------------------------------- */
+
+static void kernel_pipe_close(struct kernel_pipe *pipe)
+{
+	close(pipe->in);
+	close(pipe->out);
+	free(pipe);
+}
+
+static struct kernel_pipe *kernel_pipe_make(void)
+{
+	int fd[2];
+	if (pipe2(fd, O_NONBLOCK | O_CLOEXEC) < 0)
+		return NULL;
+	fcntl(fd[1], F_SETPIPE_SZ, KERNEL_PIPE_SIZE); /* best effort: the size it has is what counts */
+	int size = fcntl(fd[1], F_GETPIPE_SZ);
+	if (size < KERNEL_PIPE_LEAST) {
+		close(fd[0]);
+		close(fd[1]);
+		return NULL;
+	}
+	struct kernel_pipe *pipe = xcalloc(1, sizeof(*pipe));
+	pipe->in = fd[1];
+	pipe->out = fd[0];
+	pipe->size = (uint32_t)size;
+	return pipe;
+}
+
+struct kernel_pipe *kernel_pipe_get(struct cp_loop *loop)
+{
+	struct stream_store *store = stream_store(loop);
+	struct kernel_pipe *pipe = store->pipes;
+	if (pipe) {
+		store->pipes = pipe->next;
+		store->pipe_count--;
+		return pipe;
+	}
+	if (store->no_pipes_until > cp_loop_now(loop))
+		return NULL;
+	pipe = kernel_pipe_make();
+	if (!pipe)
+		store->no_pipes_until = cp_loop_now(loop) + KERNEL_PIPE_RETRY_MS;
+	return pipe;
+}
+
+void kernel_pipe_put(struct cp_loop *loop, struct kernel_pipe *pipe, size_t left)
+{
+	struct stream_store *store = stream_store(loop);
+	if (left || store->pipe_count >= KERNEL_PIPES_KEPT) {
+		kernel_pipe_close(pipe);
+		return;
+	}
+	pipe->next = store->pipes;
+	store->pipes = pipe;
+	store->pipe_count++;
+}
+
+/* ---- Lingering -------------------------------------------------------------------------------------------------- */
+
+static void reset_now(int fd)
+{
+	/* SO_LINGER with 0 seconds: close() sends RST and throws away what is queued (tcp(7), socket(7)). */
+	struct linger linger = {.l_onoff = 1, .l_linger = 0};
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	close(fd);
+}
+
+/** Bytes written that the peer has not acknowledged. */
+static int unsent(int fd)
+{
+	int bytes = 0;
+	return ioctl(fd, SIOCOUTQ, &bytes) < 0 ? 0 : bytes;
+}
+
+static void linger_end(struct fd_linger *linger)
+{
+	cp_timer_stop(&linger->timer);
+	*linger->prev = linger->next;
+	if (linger->next)
+		linger->next->prev = linger->prev;
+	reset_now(linger->fd);
+	free(linger);
+}
+
+static void on_linger_timer(struct cp_timer *timer)
+{
+	struct fd_linger *linger = (struct fd_linger *)timer;
+	if (unsent(linger->fd) == 0 || cp_loop_now(timer->loop) >= linger->give_up) {
+		linger_end(linger);
+		return;
+	}
+	if (linger->step_ms < LINGER_STEP_MOST_MS)
+		linger->step_ms *= 2;
+	cp_timer_start(timer, linger->step_ms);
+}
+
+void fd_linger_reset(struct cp_loop *loop, int fd)
+{
+	struct stream_store *store = stream_store(loop);
+	if (store->linger_ms == 0 || unsent(fd) == 0) {
+		reset_now(fd);
+		return;
+	}
+	struct fd_linger *linger = xcalloc(1, sizeof(*linger));
+	linger->fd = fd;
+	linger->give_up = cp_loop_now(loop) + store->linger_ms;
+	linger->step_ms = LINGER_FIRST_MS;
+	linger->next = store->lingering;
+	linger->prev = &store->lingering;
+	if (linger->next)
+		linger->next->prev = &linger->next;
+	store->lingering = linger;
+	cp_timer_init(&linger->timer, loop, on_linger_timer);
+	cp_timer_start(&linger->timer, linger->step_ms);
+}
+
+void stream_store_free(struct cp_loop *loop)
+{
+	struct stream_store *store = loop->streams;
+	if (!store)
+		return;
+	while (store->lingering)
+		linger_end(store->lingering);
+	while (store->pipes) {
+		struct kernel_pipe *pipe = store->pipes;
+		store->pipes = pipe->next;
+		kernel_pipe_close(pipe);
+	}
+	free(store);
+	loop->streams = NULL;
+}

@@ -1,0 +1,37 @@
+/** Opening an address with all its layers: the connector first, then the converters from the wire upwards; or, on the
+ * accepting side, only the converters. One at a time in one object; nothing is allocated here. */
+#ifndef TASK_OPENING_H
+#define TASK_OPENING_H
+
+#include <connpipe/connector.h>
+#include <connpipe/converter.h>
+#include <connpipe/open.h>
+
+#include <stdbool.h>
+
+struct opening;
+typedef void opening_finished(struct opening *opening);
+
+struct opening {
+	struct cp_open open; /* result: open.stream, open.early_sent; or open.error */
+	uint32_t layers_left; /* converters still to be put on */
+	bool accepting;
+	bool in_connector; /* waiting for the connector, not for a converter */
+	bool waiting;
+	opening_finished *finished;
+	void *arg;
+};
+
+/** Connect. @param early  what will be written first; sent along if nothing has to see it on the way
+ * @return CP_OK; CP_AGAIN: `finished` is called once, with the result in open.error.code; else the error is filled */
+int opening_connect(struct opening *opening, struct cp_loop *loop, const struct cp_address *address,
+					struct cp_request *request, uint64_t timeout_ms, const struct iovec *early, int early_count);
+
+/** Put the accepting side's layers on `lower`, which is taken. Same results. */
+int opening_accept(struct opening *opening, struct cp_loop *loop, const struct cp_address *address,
+				   struct cp_request *request, uint64_t timeout_ms, struct cp_stream *lower);
+
+/** Give up one that returned CP_AGAIN. */
+void opening_cancel(struct opening *opening);
+
+#endif

@@ -1,0 +1,303 @@
+#include "worker.h"
+
+#include "../base/memory.h"
+#include "../loop/loop.h"
+#include "../stream/store.h"
+#include "conn_task.h"
+#include "pipe.h"
+
+#include <connpipe/log.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { STARVED_RETRY_MS = 100, FREE_SETUPS_KEPT = 16 };
+
+/* ---- The end of a turn -------------------------------------------------------------------------------------------- */
+
+static void run_pending(struct worker *w)
+{
+	struct pipe *p = w->pending;
+	w->pending = NULL;
+	while (p) {
+		struct pipe *next = p->next_pending;
+		p->listed_pending = false;
+		pump_continue(p);
+		p = next;
+	}
+}
+
+/** Free what was closed in this turn. One that is still listed as pending is freed a turn later. */
+static void free_dead(struct worker *w)
+{
+	struct pipe *p = w->dead;
+	w->dead = NULL;
+	while (p) {
+		struct pipe *next = p->next;
+		if (p->listed_pending)
+			worker_dead(w, p);
+		else
+			pipe_free(p);
+		p = next;
+	}
+}
+
+static void on_turn_end(struct cp_deferred *deferred)
+{
+	struct worker *w = (struct worker *)((char *)deferred - offsetof(struct worker, after));
+	run_pending(w);
+	free_dead(w);
+}
+
+void worker_pending(struct worker *w, struct pipe *p, int i)
+{
+	p->flow[i].pending = true;
+	if (!p->listed_pending) {
+		p->listed_pending = true;
+		p->next_pending = w->pending;
+		w->pending = p;
+	}
+	cp_defer(w->loop, &w->after, on_turn_end);
+}
+
+void worker_dead(struct worker *w, struct pipe *p)
+{
+	if (p->prev) { /* still among the living */
+		*p->prev = p->next;
+		if (p->next)
+			p->next->prev = p->prev;
+		p->prev = NULL;
+		w->pipe_count--;
+	}
+	p->next = w->dead;
+	w->dead = p;
+	cp_defer(w->loop, &w->after, on_turn_end);
+}
+
+/* ---- Setups --------------------------------------------------------------------------------------------------------- */
+
+struct pipe_setup *worker_setup_get(struct worker *w)
+{
+	struct pipe_setup *s = w->free_setups;
+	if (!s)
+		return xcalloc(1, sizeof(*s));
+	w->free_setups = s->next;
+	return s;
+}
+
+static uint32_t count_setups(const struct pipe_setup *s)
+{
+	uint32_t count = 0;
+	for (; s; s = s->next)
+		count++;
+	return count;
+}
+
+void worker_setup_put(struct worker *w, struct pipe_setup *s)
+{
+	if (s->first_room)
+		free(s->first);
+	request_reset(&s->request);
+	if (count_setups(w->free_setups) >= FREE_SETUPS_KEPT) {
+		pipe_setup_free(s);
+		return;
+	}
+	struct cp_request request = s->request;
+	memset(s, 0, sizeof(*s));
+	s->request = request;
+	s->next = w->free_setups;
+	w->free_setups = s;
+}
+
+/* ---- Descriptors ---------------------------------------------------------------------------------------------------- */
+
+static void keep_reserve(struct worker *w)
+{
+	if (w->reserve < 0)
+		w->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void on_starved_timer(struct cp_timer *timer)
+{
+	struct worker *w = (struct worker *)((char *)timer - offsetof(struct worker, starved_timer));
+	keep_reserve(w);
+	if (w->reserve < 0) {
+		cp_timer_start(timer, STARVED_RETRY_MS);
+		return;
+	}
+	w->starved = false;
+	for (struct conn_task *c = w->conns; c; c = c->next)
+		conn_task_resume(c);
+}
+
+bool worker_starved(struct worker *w)
+{
+	bool had_reserve = w->reserve >= 0;
+	if (!w->starved) {
+		w->starved = true;
+		cp_log(CP_WARN, "worker", "out of file descriptors: worker %u pauses accepting until some are closed",
+			   (unsigned)w->index);
+		cp_count(w->loop, w->counters->accept_pauses, 1);
+		for (struct conn_task *c = w->conns; c; c = c->next)
+			conn_task_pause(c);
+	}
+	if (had_reserve)
+		close(w->reserve);
+	w->reserve = -1;
+	cp_timer_start(&w->starved_timer, STARVED_RETRY_MS);
+	return had_reserve;
+}
+
+/* ---- Plans ---------------------------------------------------------------------------------------------------------- */
+
+static void use_settings(struct worker *w, const struct process_settings *settings)
+{
+	w->settings.limits = settings->limits;
+	w->settings.timeouts = settings->timeouts;
+	stream_store(w->loop)->linger_ms = settings->timeouts.reset;
+}
+
+static const struct binding *binding_of(const struct plan *plan, const struct cp_listener *listener)
+{
+	for (uint32_t i = 0; plan && i < plan->count; i++)
+		if (plan->bindings[i].listener->listener == listener)
+			return &plan->bindings[i];
+	return NULL;
+}
+
+static bool has_conn(const struct worker *w, const struct cp_listener *listener)
+{
+	for (const struct conn_task *c = w->conns; c; c = c->next)
+		if (c->listener == listener)
+			return true;
+	return false;
+}
+
+/** Conn tasks whose address stays go on under the new plan; the others take what has connected under the old one, and
+ * end. */
+static void switch_conns(struct worker *w, const struct plan *plan)
+{
+	struct conn_task **at = &w->conns;
+	bool drain = plan || w->drain;
+	while (*at) {
+		struct conn_task *c = *at;
+		const struct binding *binding = binding_of(plan, c->listener);
+		if (binding) {
+			c->binding = binding;
+			at = &c->next;
+		} else {
+			*at = c->next;
+			conn_task_stop(c, drain);
+		}
+	}
+}
+
+static void start_conns(struct worker *w)
+{
+	for (uint32_t i = 0; i < w->plan->count; i++) {
+		const struct binding *binding = &w->plan->bindings[i];
+		if (has_conn(w, binding->listener->listener))
+			continue;
+		struct conn_task *c = conn_task_start(w, binding);
+		c->next = w->conns;
+		w->conns = c;
+	}
+}
+
+void worker_use_plan(struct worker *w, struct plan *plan)
+{
+	struct plan *old = w->plan;
+	if (plan) {
+		plan_ref(plan);
+		use_settings(w, &plan->generation->settings);
+	}
+	switch_conns(w, plan);
+	w->plan = plan;
+	if (plan)
+		start_conns(w);
+	if (old)
+		plan_unref(old);
+}
+
+/* ---- Life ----------------------------------------------------------------------------------------------------------- */
+
+void worker_close_pipes(struct worker *w, enum cp_cause cause)
+{
+	while (w->pipes)
+		pipe_close(w->pipes, cause, NULL);
+}
+
+void worker_stop(struct worker *w)
+{
+	worker_use_plan(w, NULL);
+	worker_close_pipes(w, CP_CAUSE_SHUTDOWN);
+	cp_timer_stop(&w->starved_timer);
+	loop_stop(w->loop);
+}
+
+struct worker *worker_new(uint32_t index, uint32_t count, const struct worker_counters *counters,
+						  struct limits *limits, struct cp_error *error)
+{
+	struct worker *w = xcalloc(1, sizeof(*w));
+	w->loop = loop_new(index, error);
+	if (!w->loop) {
+		free(w);
+		return NULL;
+	}
+	w->loop->owner = w;
+	w->index = index;
+	w->count = count;
+	w->counters = counters;
+	w->limits = limits;
+	w->reserve = -1;
+	keep_reserve(w);
+	cp_timer_init(&w->starved_timer, w->loop, on_starved_timer);
+	return w;
+}
+
+static void *run(void *arg)
+{
+	struct worker *w = arg;
+	char name[16];
+	snprintf(name, sizeof(name), "worker/%u", (unsigned)w->index);
+	pthread_setname_np(pthread_self(), name);
+	loop_run(w->loop);
+	return NULL;
+}
+
+int worker_start(struct worker *w, struct cp_error *error)
+{
+	sigset_t all, before; /* signals are the main task's */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int result = pthread_create(&w->thread, NULL, run, w);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	w->started = result == 0;
+	if (result)
+		return cp_error_set(error, CP_EMFILE, NULL, "cannot start worker %u: %s", (unsigned)w->index,
+							strerror(result));
+	return CP_OK;
+}
+
+void worker_free(struct worker *w)
+{
+	if (w->started)
+		pthread_join(w->thread, NULL);
+	stream_store_free(w->loop);
+	loop_free(w->loop);
+	free_dead(w);
+	while (w->free_setups) {
+		struct pipe_setup *s = w->free_setups;
+		w->free_setups = s->next;
+		pipe_setup_free(s);
+	}
+	if (w->reserve >= 0)
+		close(w->reserve);
+	free(w);
+}

@@ -1,0 +1,41 @@
+/** What the files of the core system share. Nothing outside systems/core includes this, except its tests.
+ *
+ *     tcp.c            tcp: the connector, and connecting          tcp_listen.c   its listening sockets
+ *     unix.c           unix: addresses and connecting              unix_listen.c  its listening socket
+ *     exec.c           exec: addresses, connecting, the stream     child.c        the life of a child
+ *     words.c          the words of a command
+ *     echo.c, discard.c, reject.c                                  memory_stream.c what echo and discard share
+ *     socket.c         errors and addresses of sockets */
+#ifndef SYSTEMS_CORE_CONNECTORS_H
+#define SYSTEMS_CORE_CONNECTORS_H
+
+#include <connpipe/connector.h>
+
+#include <stdint.h>
+
+struct child;
+
+/** One load of the core system: the `arg` of its connectors. */
+struct core {
+	const char *config_dir;  /* absolute; the system's */
+	struct child **children; /* that still run: one list for each loop, touched by its thread only */
+	uint32_t workers;        /* the list behind those of the workers is the main loop's */
+};
+
+extern const struct cp_connector_def tcp_connector;
+extern const struct cp_connector_def unix_connector;
+extern const struct cp_connector_def exec_connector;
+extern const struct cp_connector_def echo_connector;
+extern const struct cp_connector_def discard_connector;
+extern const struct cp_connector_def reject_connector;
+
+/** Fields of tcp, in their order. */
+enum { TCP_ADDR, TCP_PORT, TCP_MULTIPLEX, TCP_FIELDS };
+
+/** cp_connector_def.bind of tcp and of unix. */
+int tcp_bind(struct cp_connector *connector, const struct cp_address *address, uint32_t workers,
+			 struct cp_listener **out, struct cp_error *error);
+int unix_bind(struct cp_connector *connector, const struct cp_address *address, uint32_t workers,
+			  struct cp_listener **out, struct cp_error *error);
+
+#endif

@@ -1,0 +1,61 @@
+/* The core system: registers the connectors, ends the children that are left. */
+#include "core.h"
+
+#include "child.h"
+#include "connectors.h"
+
+#include <stdlib.h>
+
+static const struct cp_connector_def *const connectors[] = {
+	&tcp_connector, &unix_connector, &exec_connector, &echo_connector, &discard_connector, &reject_connector,
+};
+
+static int core_load(struct cp_system *self, const struct cp_settings *settings)
+{
+	(void)settings;
+	struct core *core = calloc(1, sizeof(*core));
+	if (!core) {
+		cp_system_error(self, "no memory for the core system");
+		return CP_ENOMEM;
+	}
+	cp_system_set_data(self, core);
+	core->config_dir = cp_system_config_dir(self);
+	core->workers = cp_worker_count();
+	core->children = calloc(core->workers + 1, sizeof(struct child *));
+	if (!core->children) {
+		cp_system_error(self, "no memory for the lists of children of %u workers", core->workers);
+		return CP_ENOMEM;
+	}
+	for (size_t i = 0; i < sizeof(connectors) / sizeof(connectors[0]); i++) {
+		struct cp_connector *connector;
+		int result = cp_register_connector(self, connectors[i], core, &connector);
+		if (result != CP_OK)
+			return result;
+	}
+	return CP_OK;
+}
+
+/** Children outlive the connections they were made for; they do not outlive the generation. */
+static void core_worker_stop(struct cp_system *self, struct cp_loop *loop)
+{
+	children_end(cp_system_data(self), loop);
+}
+
+/** No child is left: each one keeps the system until it is reaped. */
+static void core_unload(struct cp_system *self)
+{
+	struct core *core = cp_system_data(self);
+	if (!core)
+		return;
+	free(core->children);
+	free(core);
+}
+
+const struct cp_system_def core_system = {
+	.abi = CP_ABI_VERSION,
+	.size = sizeof(struct cp_system_def),
+	.id = CORE_ID,
+	.load = core_load,
+	.worker_stop = core_worker_stop,
+	.unload = core_unload,
+};

@@ -1,0 +1,370 @@
+/* tcp: connecting.
+ *
+ *     literal address ─▶ attempt ─┬─ connected at once ────────────────────────────▶ CP_OK, nothing was allocated
+ *                                 └─ in progress ─▶ opening ─┐
+ *     name ─▶ opening: RESOLVING ─▶ next address ─▶ CONNECTING ─┬─ connected ─▶ done
+ *                                        ▲                      │ failed, or took too long
+ *                                        └──────────────────────┴─ no address left ─▶ done, with the last error
+ *
+ * On one machine the handshake is over when connect() returns, although it says EINPROGRESS: it holds the socket while
+ * the answer comes in. So the first thing done after connect() is what would be done with a connection (write the early
+ * bytes), and only if that says "not yet" is the descriptor watched. */
+#include "connectors.h"
+#include "socket.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum opening_state {
+	OPENING_RESOLVING,  /* the name is being looked up */
+	OPENING_CONNECTING, /* `fd` is on its way to `peer` */
+};
+
+/** A connect that did not succeed at once. */
+struct opening {
+	struct cp_open *open;
+	enum opening_state state;
+	struct cp_resolve resolve;
+	struct cp_timer timer;
+	struct cp_watch *watch; /* of `fd`; NULL: no attempt is under way */
+	int fd;
+	struct cp_peer peer; /* of the attempt */
+	struct cp_ip *ips;   /* of the name; NULL for a literal address */
+	uint32_t count, next;
+};
+
+static const char *open_host(const struct cp_open *open)
+{
+	return open->address->fields.at[TCP_ADDR].value.as.s;
+}
+
+/* ---- One attempt ------------------------------------------------------------------------------------------------- */
+
+/** Whether a socket that was told to connect is connected: found out by sending the early bytes if there are any, else
+ * by a second connect(). @return 0; EAGAIN or EALREADY: not yet; the errno of the attempt */
+static int attempt_probe(struct cp_open *open, int fd, const struct socket_address *address)
+{
+	if (open->early_count == 0)
+		return connect(fd, socket_sockaddr(address), address->length) == 0 || errno == EISCONN ? 0 : errno;
+	struct msghdr message = {.msg_iov = (struct iovec *)open->early, .msg_iovlen = (size_t)open->early_count};
+	ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (sent < 0)
+		return errno;
+	open->early_sent = (size_t)sent;
+	return 0;
+}
+
+/** Whether the socket is connected to itself: the kernel picked the target's own port as the local one, and the two SYNs
+ * crossed. Happens when nobody listens on a port that is also given out as a local one; then the target is not there.
+ * Only ports from 32768 on are given out (the default of net.ipv4.ip_local_port_range). */
+static bool attempt_met_itself(int fd, const struct cp_peer *peer)
+{
+	if (peer->port < 32768)
+		return false;
+	struct socket_address own = {.length = sizeof(own.storage)};
+	struct cp_peer local;
+	if (getsockname(fd, (struct sockaddr *)&own.storage, &own.length) < 0)
+		return false;
+	cp_peer_from_sockaddr(socket_sockaddr(&own), own.length, &local);
+	return local.port == peer->port && cp_ip_equal(&local.ip, &peer->ip);
+}
+
+static int attempt_failed(struct cp_open *open, const struct cp_peer *peer, int errnum)
+{
+	char where[CP_PEER_TEXT];
+	cp_peer_print(peer, where, sizeof(where));
+	return socket_connect_error(errnum, where, &open->error);
+}
+
+/** Look how the attempt stands. @return CP_OK: open->stream is there, it took `fd`; CP_AGAIN: not decided yet; else
+ * open->error is filled, `fd` is still the caller's */
+static int attempt_look(struct cp_open *open, int fd, const struct cp_peer *peer, const struct socket_address *address)
+{
+	int errnum = attempt_probe(open, fd, address);
+	if (errnum == EAGAIN || errnum == EALREADY || errnum == EINPROGRESS || errnum == EINTR)
+		return CP_AGAIN;
+	if (errnum == 0 && attempt_met_itself(fd, peer)) {
+		open->early_sent = 0;
+		errnum = ECONNREFUSED;
+	}
+	if (errnum != 0)
+		return attempt_failed(open, peer, errnum);
+	unsigned flags = CP_FD_TCP | (open->early_sent > 0 ? CP_FD_WRITTEN : 0);
+	open->stream = cp_stream_from_fd(open->loop, fd, flags, &open->error);
+	return open->stream ? CP_OK : (int)open->error.code;
+}
+
+/** Start connecting to `peer`. @return as attempt_look(); `*fd` is set for CP_AGAIN */
+static int attempt_start(struct cp_open *open, const struct cp_peer *peer, int *fd)
+{
+	struct socket_address address;
+	socket_address_from_peer(&address, peer);
+	*fd = socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (*fd < 0)
+		return attempt_failed(open, peer, errno);
+	int result;
+	if (connect(*fd, socket_sockaddr(&address), address.length) < 0 && errno != EINPROGRESS)
+		result = attempt_failed(open, peer, errno);
+	else
+		result = attempt_look(open, *fd, peer, &address);
+	if (result != CP_OK && result != CP_AGAIN)
+		close(*fd);
+	return result;
+}
+
+/* ---- Openings: what takes longer than a call ---------------------------------------------------------------------- */
+
+static void on_timeout(struct cp_timer *timer);
+static void on_writable(int fd, unsigned events, void *arg);
+
+static struct opening *opening_new(struct cp_open *open)
+{
+	struct opening *o = calloc(1, sizeof(*o));
+	if (!o) {
+		cp_error_set(&open->error, CP_ENOMEM, open_host(open), "no memory for connecting");
+		return NULL;
+	}
+	o->open = open;
+	o->peer.port = (uint16_t)open->address->fields.at[TCP_PORT].value.as.u;
+	cp_timer_init(&o->timer, open->loop, on_timeout);
+	return o;
+}
+
+static void opening_end_attempt(struct opening *o)
+{
+	if (!o->watch)
+		return;
+	cp_timer_stop(&o->timer);
+	cp_watch_free(o->watch);
+	o->watch = NULL;
+}
+
+static void opening_free(struct opening *o)
+{
+	cp_timer_stop(&o->timer);
+	free(o->ips);
+	free(o);
+}
+
+static void opening_start_timer(struct opening *o)
+{
+	if (o->open->timeout_ms > 0)
+		cp_timer_start(&o->timer, o->open->timeout_ms);
+}
+
+/** Wait for the attempt that is under way on `fd`, which is taken. @return CP_AGAIN, or an error with `fd` closed */
+static int opening_wait(struct opening *o, int fd)
+{
+	o->watch = cp_watch_new(o->open->loop, fd, CP_WRITABLE, on_writable, o, &o->open->error);
+	if (!o->watch) {
+		close(fd);
+		return o->open->error.code;
+	}
+	o->fd = fd;
+	o->state = OPENING_CONNECTING;
+	opening_start_timer(o);
+	return CP_AGAIN;
+}
+
+/** Try the addresses that are left, as far as it goes now. @return CP_OK, CP_AGAIN, or the last error */
+static int opening_next(struct opening *o)
+{
+	int result = CP_EUNREACHABLE; /* the caller has filled in the error if there is no address left */
+	while (o->next < o->count) {
+		int fd;
+		o->peer.ip = o->ips[o->next++];
+		result = attempt_start(o->open, &o->peer, &fd);
+		if (result == CP_AGAIN)
+			result = opening_wait(o, fd);
+		if (result == CP_OK || result == CP_AGAIN)
+			break;
+	}
+	return result;
+}
+
+/** Say which name the address of the last error belongs to. */
+static void opening_name_error(const struct opening *o)
+{
+	struct cp_error last = o->open->error;
+	if (o->count > 1)
+		cp_error_set(&o->open->error, last.code, last.where, "%s (%s, last of %u addresses)", last.message,
+					 open_host(o->open), o->count);
+	else if (o->count == 1 && o->ips)
+		cp_error_set(&o->open->error, last.code, last.where, "%s (%s)", last.message, open_host(o->open));
+}
+
+/** Free the opening unless `result` says that it goes on. @return `result` */
+static int opening_settle(struct opening *o, int result)
+{
+	if (result == CP_AGAIN)
+		return CP_AGAIN;
+	if (result == CP_OK)
+		o->open->error.code = CP_OK; /* of earlier attempts */
+	else
+		opening_name_error(o);
+	opening_free(o);
+	return result;
+}
+
+/** Go on from the loop. */
+static void opening_go_on(struct opening *o, int result)
+{
+	struct cp_open *open = o->open;
+	if (opening_settle(o, result) != CP_AGAIN)
+		cp_open_done(open);
+}
+
+static void on_writable(int fd, unsigned events, void *arg)
+{
+	(void)events;
+	struct opening *o = arg;
+	struct socket_address address;
+	socket_address_from_peer(&address, &o->peer);
+	int result = attempt_look(o->open, fd, &o->peer, &address);
+	if (result == CP_AGAIN)
+		return;
+	opening_end_attempt(o);
+	if (result != CP_OK) {
+		close(fd);
+		if (o->next < o->count)
+			result = opening_next(o);
+	}
+	opening_go_on(o, result);
+}
+
+static void attempt_timed_out(struct opening *o)
+{
+	char where[CP_PEER_TEXT];
+	cp_peer_print(&o->peer, where, sizeof(where));
+	cp_error_set(&o->open->error, CP_ETIMEOUT, where, "no answer within %llu ms",
+				 (unsigned long long)o->open->timeout_ms);
+	opening_end_attempt(o);
+	close(o->fd);
+}
+
+static void on_timeout(struct cp_timer *timer)
+{
+	struct opening *o = (struct opening *)((char *)timer - offsetof(struct opening, timer));
+	int result = CP_ETIMEOUT;
+	switch (o->state) {
+	case OPENING_RESOLVING:
+		cp_resolve_cancel(&o->resolve);
+		result = cp_error_set(&o->open->error, CP_ERESOLVE, open_host(o->open), "no answer to the look-up within %llu ms",
+							  (unsigned long long)o->open->timeout_ms);
+		break;
+	case OPENING_CONNECTING:
+		attempt_timed_out(o);
+		if (o->next < o->count)
+			result = opening_next(o);
+		break;
+	}
+	opening_go_on(o, result);
+}
+
+/* ---- Names -------------------------------------------------------------------------------------------------------- */
+
+/** The look-up has an answer: keep it (it is only lent) and begin with the first address. */
+static int opening_resolved(struct opening *o)
+{
+	if (o->resolve.count == 0) {
+		o->open->error = o->resolve.error;
+		return o->open->error.code;
+	}
+	o->ips = malloc(o->resolve.count * sizeof(*o->ips));
+	if (!o->ips)
+		return cp_error_set(&o->open->error, CP_ENOMEM, open_host(o->open), "no memory for its addresses");
+	memcpy(o->ips, o->resolve.ips, o->resolve.count * sizeof(*o->ips));
+	o->count = o->resolve.count;
+	return opening_next(o);
+}
+
+static void on_resolved(struct cp_resolve *resolve)
+{
+	struct opening *o = resolve->arg;
+	cp_timer_stop(&o->timer);
+	opening_go_on(o, opening_resolved(o));
+}
+
+static int connect_name(struct cp_open *open)
+{
+	struct opening *o = opening_new(open);
+	if (!o)
+		return CP_ENOMEM;
+	open->state = o;
+	o->state = OPENING_RESOLVING;
+	o->resolve.done = on_resolved;
+	o->resolve.arg = o;
+	int result = cp_resolve_start(open->loop, &o->resolve, open_host(open));
+	if (result == CP_AGAIN)
+		opening_start_timer(o);
+	else
+		result = opening_resolved(o);
+	return opening_settle(o, result);
+}
+
+static int connect_literal(struct cp_open *open, const struct cp_ip *ip)
+{
+	struct cp_peer peer = {.ip = *ip, .port = (uint16_t)open->address->fields.at[TCP_PORT].value.as.u};
+	int fd;
+	int result = attempt_start(open, &peer, &fd);
+	if (result != CP_AGAIN)
+		return result;
+	struct opening *o = opening_new(open);
+	if (!o) {
+		close(fd);
+		return CP_ENOMEM;
+	}
+	open->state = o;
+	o->peer = peer;
+	return opening_settle(o, opening_wait(o, fd));
+}
+
+static int tcp_connect(struct cp_connector *connector, struct cp_open *open)
+{
+	(void)connector;
+	const struct cp_value *host = &open->address->fields.at[TCP_ADDR].value;
+	struct cp_ip ip;
+	open->early_sent = 0;
+	if (cp_ip_parse(host->as.s, host->length, &ip))
+		return connect_literal(open, &ip);
+	return connect_name(open);
+}
+
+static void tcp_cancel(struct cp_connector *connector, struct cp_open *open)
+{
+	(void)connector;
+	struct opening *o = open->state;
+	switch (o->state) {
+	case OPENING_RESOLVING:
+		cp_resolve_cancel(&o->resolve);
+		break;
+	case OPENING_CONNECTING:
+		opening_end_attempt(o);
+		close(o->fd);
+		break;
+	}
+	opening_free(o);
+}
+
+/* ---- The connector ------------------------------------------------------------------------------------------------- */
+
+static const char *const tcp_aliases[] = {"tcp", NULL};
+
+static const struct cp_field_def tcp_fields[TCP_FIELDS] = {
+	[TCP_ADDR] = {.name = "addr", .kind = CP_STRING, .role = CP_ROLE_HOST},
+	[TCP_PORT] = {.name = "port", .kind = CP_U16, .role = CP_ROLE_PORT},
+	[TCP_MULTIPLEX] = {.name = "multiplex", .kind = CP_STRING, .role = CP_ROLE_MULTIPLEX, .optional = true},
+};
+
+const struct cp_connector_def tcp_connector = {
+	.size = sizeof(struct cp_connector_def),
+	.aliases = tcp_aliases,
+	.fields = tcp_fields,
+	.field_count = TCP_FIELDS,
+	.syntax = "tcp:host:port!multiplex",
+	.bind = tcp_bind,
+	.connect = tcp_connect,
+	.cancel = tcp_cancel,
+};

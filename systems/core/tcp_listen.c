@@ -1,0 +1,452 @@
+/* tcp: listening sockets.
+ *
+ * Every worker has its own socket on the address (SO_REUSEPORT), so the kernel spreads connections and no worker waits
+ * for another. The option also lets any other process of the same user join in unnoticed, so the address is first taken
+ * without it. bind() alone is not enough for that: with SO_REUSEADDR (needed to start again over connections in
+ * TIME_WAIT) two sockets can be bound to one address until one of them listens. So a *guard* listens, while the workers'
+ * sockets are only bound, until the first of them listens:
+ *
+ *     guard: bind, listen ─▶ guard: SO_REUSEPORT ─▶ workers' sockets: SO_REUSEPORT, bind ─▶ open: listen ─▶ close guard
+ *            └ fails if anybody is on the address            from now on anybody else's guard fails ┘
+ *
+ * The guard has a filter that drops every segment, so nobody is connected before a worker takes connections: a client
+ * that comes this early sends its SYN again a second later. With one worker the guard becomes its socket and the address
+ * stays exclusive for good; with several, a process of the same user that asks for it with SO_REUSEPORT from the outset
+ * is still let in by the kernel once they listen.
+ *
+ * `localhost` is bound for both families, as far as the machine has them; a listener therefore has one or two
+ * endpoints, and each worker one socket for each. */
+#include "connectors.h"
+#include "socket.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+	ENDPOINTS_MAX = 2,
+	PORT_TRIES = 16, /* to find a number that is free in both families */
+};
+
+/** One address of a listener. */
+struct endpoint {
+	struct cp_peer local;
+	atomic_int guard; /* -1: none; the first worker that listens closes it */
+};
+
+struct tcp_listener {
+	struct cp_listener base; /* first */
+	uint32_t workers;
+	uint32_t endpoint_count;
+	struct endpoint endpoints[ENDPOINTS_MAX];
+	char *name;
+	int *sockets; /* of worker w for endpoint e: [w * ENDPOINTS_MAX + e]; -1: taken. Each worker touches its own */
+};
+
+struct tcp_acceptor;
+
+/** A worker's socket for one endpoint. */
+struct slot {
+	struct tcp_acceptor *acceptor;
+	struct cp_watch *watch;
+	int fd;
+};
+
+struct tcp_acceptor {
+	struct cp_acceptor base; /* first */
+	struct cp_loop *loop;
+	cp_acceptor_ready *ready;
+	void *arg;
+	uint32_t current; /* the slot that was ready last */
+	uint32_t slot_count;
+	struct slot slots[ENDPOINTS_MAX];
+};
+
+/* ---- Sockets ------------------------------------------------------------------------------------------------------- */
+
+static int set_option(int fd, int level, int option, int value)
+{
+	return setsockopt(fd, level, option, &value, sizeof(value));
+}
+
+/** A socket bound to `local`. @return the descriptor, or -1 with errno */
+static int socket_bound(const struct cp_peer *local, bool reuse_port)
+{
+	struct socket_address address;
+	socket_address_from_peer(&address, local);
+	int family = address.storage.ss_family;
+	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	if (set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) < 0 || set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) < 0)
+		goto fail;
+	if (family == AF_INET6 && set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) < 0)
+		goto fail;
+	if (reuse_port && set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
+		goto fail;
+	if (bind(fd, socket_sockaddr(&address), address.length) < 0)
+		goto fail;
+	return fd;
+fail:;
+	int errnum = errno;
+	close(fd);
+	errno = errnum;
+	return -1;
+}
+
+/** Make a bound socket listen without connecting anybody. @return 0, or -1 with errno */
+static int listen_deaf(int fd)
+{
+	struct sock_filter drop = BPF_STMT(BPF_RET | BPF_K, 0);
+	struct sock_fprog program = {.len = 1, .filter = &drop};
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0)
+		return -1;
+	return listen(fd, 0);
+}
+
+/** A socket that has `local` for itself alone; port 0 in it becomes a number. @return the descriptor, or -1 with errno */
+static int socket_guarding(struct cp_peer *local)
+{
+	int fd = socket_bound(local, false);
+	if (fd < 0)
+		return -1;
+	struct socket_address bound = {.length = sizeof(bound.storage)};
+	if (listen_deaf(fd) == 0 && getsockname(fd, (struct sockaddr *)&bound.storage, &bound.length) == 0) {
+		struct cp_peer real;
+		cp_peer_from_sockaddr(socket_sockaddr(&bound), bound.length, &real);
+		local->port = real.port;
+		return fd;
+	}
+	int errnum = errno;
+	close(fd);
+	errno = errnum;
+	return -1;
+}
+
+/* ---- Binding ------------------------------------------------------------------------------------------------------- */
+
+static int *listener_socket(struct tcp_listener *listener, uint32_t worker, uint32_t endpoint)
+{
+	return &listener->sockets[worker * ENDPOINTS_MAX + endpoint];
+}
+
+/** Take one endpoint and make its sockets. @return 0, or errno (what was made is in the listener) */
+static int endpoint_bind(struct tcp_listener *listener, uint32_t number)
+{
+	struct endpoint *endpoint = &listener->endpoints[number];
+	int guard = socket_guarding(&endpoint->local);
+	if (guard < 0)
+		return errno;
+	if (listener->workers == 1) {
+		*listener_socket(listener, 0, number) = guard;
+		return 0;
+	}
+	atomic_store(&endpoint->guard, guard);
+	if (set_option(guard, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
+		return errno;
+	for (uint32_t worker = 0; worker < listener->workers; worker++) {
+		int fd = socket_bound(&endpoint->local, true);
+		if (fd < 0)
+			return errno;
+		*listener_socket(listener, worker, number) = fd;
+	}
+	return 0;
+}
+
+static void endpoint_unbind(struct tcp_listener *listener, uint32_t number)
+{
+	int guard = atomic_exchange(&listener->endpoints[number].guard, -1);
+	if (guard >= 0)
+		close(guard);
+	for (uint32_t worker = 0; worker < listener->workers; worker++) {
+		int *fd = listener_socket(listener, worker, number);
+		if (*fd >= 0)
+			close(*fd);
+		*fd = -1;
+	}
+}
+
+static int endpoint_error(const struct endpoint *endpoint, int errnum, struct cp_error *error)
+{
+	char where[CP_PEER_TEXT];
+	cp_peer_print(&endpoint->local, where, sizeof(where));
+	return socket_bind_error(errnum, where, error);
+}
+
+/** Whether the machine lacks the address, which is no error for one of `localhost`'s two. */
+static bool is_missing(int errnum)
+{
+	return errnum == EADDRNOTAVAIL || errnum == EAFNOSUPPORT;
+}
+
+static void listener_drop_endpoint(struct tcp_listener *listener, uint32_t number)
+{
+	endpoint_unbind(listener, number);
+	listener->endpoint_count--;
+	if (number < listener->endpoint_count)
+		listener->endpoints[number].local = listener->endpoints[number + 1].local;
+}
+
+/** Bind all endpoints to one port. @return CP_OK; CP_EADDRINUSE and others with `error` filled and nothing bound */
+static int listener_bind_endpoints(struct tcp_listener *listener, uint16_t port, struct cp_error *error)
+{
+	uint32_t number = 0;
+	while (number < listener->endpoint_count) {
+		struct endpoint *endpoint = &listener->endpoints[number];
+		endpoint->local.port = number == 0 ? port : listener->endpoints[0].local.port;
+		int errnum = endpoint_bind(listener, number);
+		if (errnum == 0) {
+			number++;
+			continue;
+		}
+		if (is_missing(errnum) && listener->endpoint_count > 1) {
+			listener_drop_endpoint(listener, number);
+			continue;
+		}
+		int result = endpoint_error(endpoint, errnum, error);
+		for (uint32_t i = 0; i <= number; i++)
+			endpoint_unbind(listener, i);
+		return result;
+	}
+	return CP_OK;
+}
+
+/** With port 0 the kernel chooses a number that is free for the first endpoint; for the second it may be taken. */
+static int listener_bind_sockets(struct tcp_listener *listener, uint16_t port, struct cp_error *error)
+{
+	int tries = port == 0 && listener->endpoint_count > 1 ? PORT_TRIES : 1;
+	int result;
+	do
+		result = listener_bind_endpoints(listener, port, error);
+	while (result == CP_EADDRINUSE && --tries > 0);
+	return result;
+}
+
+/** What `host` means for binding. Names are not looked up: that would wait, and one name may have many addresses. */
+static int listener_read_host(struct tcp_listener *listener, const struct cp_value *host, struct cp_error *error)
+{
+	struct endpoint *endpoints = listener->endpoints;
+	if (cp_ip_parse(host->as.s, host->length, &endpoints[0].local.ip)) {
+		listener->endpoint_count = 1;
+		return CP_OK;
+	}
+	if (strcmp(host->as.s, "localhost") == 0) {
+		cp_ip_parse("127.0.0.1", strlen("127.0.0.1"), &endpoints[0].local.ip);
+		cp_ip_parse("::1", strlen("::1"), &endpoints[1].local.ip);
+		listener->endpoint_count = 2;
+		return CP_OK;
+	}
+	return cp_error_set(error, CP_EINVAL, host->as.s,
+						"cannot bind to a name: give an IP address, localhost, *4 or *6 (all addresses)");
+}
+
+/** The address as it is bound, with the real port. */
+static char *listener_make_name(const struct tcp_listener *listener, const struct cp_address *address)
+{
+	struct cp_field fields[TCP_FIELDS];
+	memcpy(fields, address->fields.at, sizeof(fields));
+	fields[TCP_PORT].value = cp_unsigned(CP_U16, listener->endpoints[0].local.port);
+	struct cp_address real = *address;
+	real.fields.at = fields;
+	return socket_name(&real);
+}
+
+static void tcp_unbind(struct cp_listener *base)
+{
+	struct tcp_listener *listener = (struct tcp_listener *)base;
+	for (uint32_t i = 0; listener->sockets && i < ENDPOINTS_MAX; i++)
+		endpoint_unbind(listener, i);
+	free(listener->sockets);
+	free(listener->name);
+	free(listener);
+}
+
+static const struct cp_listener_ops tcp_listener_ops;
+
+static struct tcp_listener *listener_new(struct cp_connector *connector, uint32_t workers)
+{
+	struct tcp_listener *listener = calloc(1, sizeof(*listener));
+	if (!listener)
+		return NULL;
+	listener->base = (struct cp_listener){.ops = &tcp_listener_ops, .connector = connector};
+	listener->workers = workers;
+	for (uint32_t i = 0; i < ENDPOINTS_MAX; i++)
+		atomic_init(&listener->endpoints[i].guard, -1);
+	listener->sockets = malloc((size_t)workers * ENDPOINTS_MAX * sizeof(int));
+	if (!listener->sockets) {
+		free(listener);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < workers * ENDPOINTS_MAX; i++)
+		listener->sockets[i] = -1;
+	return listener;
+}
+
+int tcp_bind(struct cp_connector *connector, const struct cp_address *address, uint32_t workers,
+			 struct cp_listener **out, struct cp_error *error)
+{
+	const struct cp_value *host = &address->fields.at[TCP_ADDR].value;
+	struct tcp_listener *listener = listener_new(connector, workers);
+	if (!listener)
+		return cp_error_set(error, CP_ENOMEM, host->as.s, "no memory for %u sockets", workers);
+	int result = listener_read_host(listener, host, error);
+	if (result == CP_OK)
+		result = listener_bind_sockets(listener, (uint16_t)address->fields.at[TCP_PORT].value.as.u, error);
+	if (result == CP_OK) {
+		listener->name = listener_make_name(listener, address);
+		if (!listener->name)
+			result = cp_error_set(error, CP_ENOMEM, host->as.s, "no memory for its name");
+	}
+	if (result != CP_OK) {
+		tcp_unbind(&listener->base);
+		return result;
+	}
+	*out = &listener->base;
+	return CP_OK;
+}
+
+static size_t tcp_name(const struct cp_listener *base, char *buffer, size_t room)
+{
+	const struct tcp_listener *listener = (const struct tcp_listener *)base;
+	return socket_print(listener->name, buffer, room);
+}
+
+/* ---- Accepting ------------------------------------------------------------------------------------------------------ */
+
+static void on_connection(int fd, unsigned events, void *arg)
+{
+	(void)fd;
+	(void)events;
+	struct slot *slot = arg;
+	struct tcp_acceptor *acceptor = slot->acceptor;
+	acceptor->current = (uint32_t)(slot - acceptor->slots);
+	acceptor->ready(&acceptor->base, acceptor->arg);
+}
+
+/** The worker's socket for an endpoint: the one made by bind, or a new one when that broke earlier. */
+static int take_socket(struct tcp_listener *listener, uint32_t worker, uint32_t number)
+{
+	bool shared = listener->workers > 1;
+	if (worker >= listener->workers || *listener_socket(listener, worker, number) < 0)
+		return socket_bound(&listener->endpoints[number].local, shared);
+	int *bound = listener_socket(listener, worker, number);
+	int fd = *bound;
+	*bound = -1;
+	return fd;
+}
+
+/** Listen on one endpoint. @return CP_OK, or an error; slot->fd is the slot's in any case, -1 for none */
+static int slot_open(struct slot *slot, struct tcp_listener *listener, uint32_t number, struct cp_error *error)
+{
+	struct endpoint *endpoint = &listener->endpoints[number];
+	struct cp_loop *loop = slot->acceptor->loop;
+	slot->fd = take_socket(listener, cp_loop_index(loop), number);
+	if (slot->fd < 0 || listen(slot->fd, SOMAXCONN) < 0)
+		return endpoint_error(endpoint, errno, error);
+	set_option(slot->fd, SOL_SOCKET, SO_DETACH_FILTER, 0); /* of a former guard; fails on the others */
+	slot->watch = cp_watch_new(loop, slot->fd, CP_READABLE, on_connection, slot, error);
+	if (!slot->watch)
+		return error->code;
+	int guard = atomic_exchange(&endpoint->guard, -1);
+	if (guard >= 0)
+		close(guard);
+	return CP_OK;
+}
+
+static void tcp_close(struct cp_acceptor *base)
+{
+	struct tcp_acceptor *acceptor = (struct tcp_acceptor *)base;
+	for (uint32_t i = 0; i < acceptor->slot_count; i++) {
+		struct slot *slot = &acceptor->slots[i];
+		if (slot->watch)
+			cp_watch_free(slot->watch);
+		if (slot->fd >= 0)
+			close(slot->fd);
+	}
+	free(acceptor);
+}
+
+static struct cp_acceptor *tcp_open(struct cp_listener *base, struct cp_loop *loop, cp_acceptor_ready *ready, void *arg,
+									struct cp_error *error)
+{
+	struct tcp_listener *listener = (struct tcp_listener *)base;
+	struct tcp_acceptor *acceptor = calloc(1, sizeof(*acceptor));
+	if (!acceptor) {
+		cp_error_set(error, CP_ENOMEM, listener->name, "no memory for accepting");
+		return NULL;
+	}
+	acceptor->base.listener = base;
+	acceptor->loop = loop;
+	acceptor->ready = ready;
+	acceptor->arg = arg;
+	while (acceptor->slot_count < listener->endpoint_count) {
+		struct slot *slot = &acceptor->slots[acceptor->slot_count];
+		slot->acceptor = acceptor;
+		if (slot_open(slot, listener, acceptor->slot_count++, error) != CP_OK) {
+			tcp_close(&acceptor->base);
+			return NULL;
+		}
+	}
+	return &acceptor->base;
+}
+
+/** One accept4() on one socket. */
+static int slot_accept(struct slot *slot, struct cp_accepted *accepted, struct cp_error *error)
+{
+	struct socket_address from = {.length = sizeof(from.storage)};
+	int fd = accept4(slot->fd, (struct sockaddr *)&from.storage, &from.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0) {
+		const struct tcp_listener *listener = (const struct tcp_listener *)slot->acceptor->base.listener;
+		return socket_accept_error(errno, listener->name, error);
+	}
+	accepted->stream = cp_stream_from_fd(slot->acceptor->loop, fd, CP_FD_TCP | CP_FD_NODELAY, error);
+	if (!accepted->stream) {
+		close(fd);
+		return CP_ERESET; /* this one is lost; the next may find memory */
+	}
+	cp_peer_from_sockaddr(socket_sockaddr(&from), from.length, &accepted->peer);
+	return CP_OK;
+}
+
+/** The slot that was ready first, then the other: a caller that empties the queue before closing wants both. */
+static int tcp_accept(struct cp_acceptor *base, struct cp_accepted *accepted, struct cp_error *error)
+{
+	struct tcp_acceptor *acceptor = (struct tcp_acceptor *)base;
+	int result = CP_AGAIN;
+	for (uint32_t i = 0; i < acceptor->slot_count && result == CP_AGAIN; i++)
+		result = slot_accept(&acceptor->slots[(acceptor->current + i) % acceptor->slot_count], accepted, error);
+	return result;
+}
+
+static void acceptor_watch(struct cp_acceptor *base, unsigned events)
+{
+	struct tcp_acceptor *acceptor = (struct tcp_acceptor *)base;
+	for (uint32_t i = 0; i < acceptor->slot_count; i++)
+		cp_watch_set(acceptor->slots[i].watch, events);
+}
+
+static void tcp_pause(struct cp_acceptor *base)
+{
+	acceptor_watch(base, 0);
+}
+
+static void tcp_resume(struct cp_acceptor *base)
+{
+	acceptor_watch(base, CP_READABLE);
+}
+
+static const struct cp_listener_ops tcp_listener_ops = {
+	.size = sizeof(struct cp_listener_ops),
+	.open = tcp_open,
+	.accept = tcp_accept,
+	.pause = tcp_pause,
+	.resume = tcp_resume,
+	.close = tcp_close,
+	.unbind = tcp_unbind,
+	.name = tcp_name,
+};

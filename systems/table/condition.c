@@ -1,0 +1,128 @@
+/* Conditions: what must hold of a connection for a rule to be taken.
+ *
+ * To add one: a line in `kinds`, with a function that reads its value and one that says whether it holds. */
+#include "parts.h"
+
+#include <string.h>
+
+struct condition {
+	const struct condition_kind *kind;
+	const struct cp_cidr *blocks; /* from */
+	uint32_t block_count;
+};
+
+struct condition_kind {
+	const char *name;
+	/** Read the value. @return false after errors were reported. NULL: known, but not available yet */
+	bool (*read)(struct reading *reading, const struct cp_settings *value, struct condition *condition);
+	/** Explains itself if somebody listens. */
+	bool (*holds)(const struct condition *condition, struct cp_request *request);
+};
+
+/* ---- from: the peer's address --------------------------------------------------------------------------------------- */
+
+static bool read_block(struct reading *reading, const struct cp_settings *value, struct cp_cidr *block)
+{
+	const char *text;
+	size_t length;
+	if (cp_settings_kind(value) != CP_SETTINGS_STRING)
+		return reading_unexpected(reading, value, "an address or a block of addresses, as \"10.0.0.0/8\"");
+	if (!cp_settings_string(value, &text, &length)) {
+		reading->errors++;
+		return false;
+	}
+	if (cp_cidr_parse(text, length, block))
+		return true;
+	return reading_error(reading, value,
+						 "expected an IP address or a block of them whose bits behind the prefix are zero, as "
+						 "\"10.0.0.0/8\" or \"2001:db8::/32\", found \"%s\"",
+						 text);
+}
+
+static bool from_read(struct reading *reading, const struct cp_settings *value, struct condition *condition)
+{
+	bool list = cp_settings_kind(value) == CP_SETTINGS_ARRAY;
+	size_t count = list ? cp_settings_count(value) : 1;
+	if (count == 0)
+		return reading_error(reading, value, "expected at least one block of addresses, found an empty list");
+	struct cp_cidr *blocks = cp_arena_alloc(reading->arena, count * sizeof(*blocks));
+	bool good = true;
+	for (size_t i = 0; i < count; i++)
+		good &= read_block(reading, list ? cp_settings_at(value, i) : value, &blocks[i]);
+	condition->blocks = blocks;
+	condition->block_count = (uint32_t)count;
+	return good;
+}
+
+static void from_explain(const struct condition *condition, const struct cp_cidr *block, struct cp_request *request)
+{
+	char peer[CP_PEER_TEXT], ip[CP_IP_TEXT];
+	cp_peer_print(cp_request_peer(request), peer, sizeof(peer));
+	if (!block) {
+		cp_request_explain(request, "  from: %s is in none of %u blocks", peer, condition->block_count);
+		return;
+	}
+	cp_ip_print(&block->ip, ip, sizeof(ip));
+	cp_request_explain(request, "  from: %s is in %s/%u", peer, ip, block->prefix);
+}
+
+static bool from_holds(const struct condition *condition, struct cp_request *request)
+{
+	const struct cp_ip *ip = &cp_request_peer(request)->ip;
+	const struct cp_cidr *found = NULL;
+	for (uint32_t i = 0; ip->family && i < condition->block_count && !found; i++) {
+		if (cp_cidr_has(&condition->blocks[i], ip))
+			found = &condition->blocks[i];
+	}
+	if (cp_request_explaining(request))
+		from_explain(condition, found, request);
+	return found;
+}
+
+/* ---- All of them ------------------------------------------------------------------------------------------------------ */
+
+static const struct condition_kind kinds[] = {
+	{"from", from_read, from_holds}, {"sni", NULL, NULL},  {"alpn", NULL, NULL},
+	{"proto", NULL, NULL},			 {"host", NULL, NULL}, {"path", NULL, NULL},
+};
+enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
+
+/** Read one condition. Conditions that are not available are errors, but no reason to go on complaining. */
+static bool read_one(struct reading *reading, const struct cp_settings *value, const struct condition_kind *kind,
+					 struct condition *condition)
+{
+	*condition = (struct condition){.kind = kind};
+	if (kind->read)
+		return kind->read(reading, value, condition);
+	return reading_error(reading, value, "the condition \"%s\" is not available yet; \"from\" is", kind->name);
+}
+
+bool condition_read(struct reading *reading, const struct cp_settings *when, struct rule *rule)
+{
+	if (cp_settings_kind(when) != CP_SETTINGS_TABLE)
+		return reading_unexpected(reading, when, "a table of conditions, as { from = \"10.0.0.0/8\" }");
+	if (cp_settings_count(when) == 0)
+		return reading_error(reading, when,
+							 "expected at least one condition, found an empty table; without `when` a route always holds");
+	struct condition *conditions = cp_arena_alloc(reading->arena, KINDS * sizeof(*conditions));
+	bool good = true;
+	for (size_t i = 0; i < KINDS; i++) {
+		const struct cp_settings *value = cp_settings_get(when, kinds[i].name);
+		if (value)
+			good &= read_one(reading, value, &kinds[i], &conditions[rule->condition_count++]);
+	}
+	if (rule->condition_count < cp_settings_count(when))
+		reading->errors++; /* those that nobody asked for: reported here */
+	cp_settings_finish(when);
+	rule->conditions = conditions;
+	return good;
+}
+
+bool condition_hold(const struct rule *rule, uint32_t number, struct cp_request *request)
+{
+	bool hold = true;
+	for (uint32_t i = 0; hold && i < rule->condition_count; i++)
+		hold = rule->conditions[i].kind->holds(&rule->conditions[i], request);
+	cp_request_explain(request, "  rule %u %s", number, hold ? "is taken" : "does not hold");
+	return hold;
+}

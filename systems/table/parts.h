@@ -1,0 +1,217 @@
+/** What a table is made of, between its own files.
+ *
+ *     key      an address that the table knows: `tcp:*4:443!web`
+ *     door     what the keys of one socket share: connector, host, port
+ *     route    what one key leads to: a goal, or a list of rules, of which the first that holds has the goal
+ *     goal     targets, templates of targets, or a reference to another router
+ *
+ * Everything is made while the table is linked, in its arena, and only read afterwards, by every worker at once. */
+#ifndef TABLE_PARTS_H
+#define TABLE_PARTS_H
+
+#include <connpipe/router.h>
+#include <connpipe/settings.h>
+#include <connpipe/system.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- Goals and routes ------------------------------------------------------------------------------------------ */
+
+struct template;
+struct condition;
+
+/** `>router` or `>router address`. */
+struct reference {
+	struct cp_router *router;
+	const struct cp_address *address;  /* asked about; NULL: the same as ours, or the template's */
+	const struct template *template;   /* its address if that has templates, or NULL */
+	const struct cp_address *key;      /* of the route that it is the whole of; NULL: it depends on conditions */
+	const struct cp_settings *setting; /* its place; valid until the table's check has returned */
+	struct reference *next;            /* all of the table */
+};
+
+/** A target of a list in which some are made anew for each connection. */
+struct target {
+	const struct cp_address *address;
+	const struct template *template; /* NULL: `address` is it */
+};
+
+enum goal_kind {
+	GOAL_TARGET,    /* one static target */
+	GOAL_TARGETS,   /* several, all static */
+	GOAL_MIXED,     /* one or several, at least one with templates */
+	GOAL_REFERENCE, /* another router */
+	GOAL_RULES,     /* only of a route: the first rule that holds has the goal */
+};
+
+struct goal {
+	union {
+		const struct cp_address *target;
+		const struct cp_address *const *targets;
+		const struct target *mixed;
+		struct reference *reference;
+		const struct rule *rules;
+	} as;
+	uint32_t count;
+	uint8_t kind; /* enum goal_kind */
+};
+
+struct rule {
+	const struct condition *conditions; /* all must hold; none: it always does */
+	uint32_t condition_count;
+	struct goal goal;
+};
+
+/** Which connections of a door a key is for. */
+enum subport {
+	SUBPORT_NONE,  /* those without a subport */
+	SUBPORT_NAMED, /* those with this one */
+	SUBPORT_ANY,   /* `!*`: those whose subport no other key names */
+};
+
+/** A key and what it leads to, in one piece: with a million of them a look-up that finds its route touches the slot of
+ * the hash table and this, and every other cache line would cost another miss. */
+struct route {
+	const struct door *door;
+	struct goal goal;
+	uint8_t subport; /* enum subport */
+	bool any_path;
+	uint32_t path_length, name_length;
+	char text[]; /* the path, then the name of the subport */
+};
+
+/* ---- Keys: finding the route for an address (keys.c) ------------------------------------------------------------ */
+
+/** A socket that has keys. Also in one piece. */
+struct door {
+	struct cp_connector *connector;
+	const char *alias;
+	const struct cp_address *address; /* of its first key: for printing, and the chain of converters */
+	const struct route *plain;        /* key without path and subport, or NULL */
+	const struct route *any;          /* key `!*` without path, or NULL */
+	uint64_t hash;
+	bool paths, names; /* whether some key has a path; whether some key names a subport */
+	char text[];       /* its fields, one after another; see keys.c */
+};
+
+struct slot {
+	uint64_t hash;
+	void *entry; /* NULL: free */
+};
+
+/** Open addressing, made as large as it will get, at most two thirds full. */
+struct slots {
+	struct slot *at;
+	size_t mask;
+};
+
+struct keys {
+	struct slots doors;  /* every struct door */
+	struct slots routes; /* every struct route that its door does not point to */
+};
+
+/** @param count  how many keys there may be @return CP_OK or CP_ENOMEM */
+int keys_init(struct keys *keys, size_t count);
+void keys_deinit(struct keys *keys);
+
+/** Add a key.
+ * @param out  its route, goal still to be filled; with CP_EEXIST: the one that is there
+ * @return CP_OK; CP_EEXIST: it is the same as an earlier key */
+int keys_add(struct keys *keys, struct cp_arena *arena, const struct cp_address *address, struct route **out);
+
+/** The route for an address: the exact path before any path, and in each of them the exact subport, then `!*`; never
+ * the route without a subport for an address with one. An address with a specific host of which the table has no key
+ * is answered like the wildcard of its family on the same port. @return NULL if there is none */
+const struct route *keys_find(const struct keys *keys, const struct cp_address *address);
+
+/** Whether the route's key is exactly this address, not a wider one. */
+bool keys_exact(const struct route *route, const struct cp_address *address);
+
+/** The key as canonical text, made in `arena`. */
+const char *keys_print(const struct route *route, struct cp_arena *arena);
+
+/** Canonical text of an address, made in `arena`. */
+const char *keys_address_text(const struct cp_address *address, struct cp_arena *arena);
+
+/* ---- The table (table.c) ---------------------------------------------------------------------------------------- */
+
+struct table {
+	struct cp_system *system;
+	struct cp_router *router;
+	struct cp_arena *arena;
+	const struct cp_settings *routes; /* what the table says; NULL behind check */
+	bool bind;
+	struct keys keys;
+	struct reference *references;
+};
+
+extern const struct cp_router_def table_router_def;
+
+/* ---- Reading (reading.c) ---------------------------------------------------------------------------------------- */
+
+/** One pass over the routes of a table. */
+struct reading {
+	struct table *table;
+	const struct cp_scope *scope;
+	struct cp_arena *arena;       /* the table's */
+	const struct cp_address *key; /* of the route that is read now */
+	size_t errors;
+};
+
+enum { READING_ERRORS_MAX = 1000 }; /* as many as anyone would read; reading stops behind them */
+
+/** Read every route, bind every key. Errors are reported; all of them, up to READING_ERRORS_MAX.
+ * @return CP_OK or CP_EINVAL */
+int reading_run(struct table *table);
+
+/** Report an error at a value, `offset` bytes into a string, or `offset` bytes into the key of the route. @return false */
+bool reading_error(struct reading *reading, const struct cp_settings *setting, const char *format, ...)
+	CP_PRINTF(3, 4);
+bool reading_error_at(struct reading *reading, const struct cp_settings *setting, size_t offset, const char *format,
+					  ...) CP_PRINTF(4, 5);
+bool reading_full(const struct reading *reading);
+bool reading_error_key(struct reading *reading, const struct cp_settings *setting, size_t offset, const char *format,
+					   ...) CP_PRINTF(4, 5);
+/** Parse an address, `offset` bytes into a string. @return NULL after an error was reported */
+const struct cp_address *reading_address(struct reading *reading, const struct cp_settings *setting, size_t offset,
+										 const char *text, size_t length);
+/** A value of the wrong kind: `found` is named. @return false */
+bool reading_unexpected(struct reading *reading, const struct cp_settings *setting, const char *expected);
+
+/* ---- Targets (target.c) ----------------------------------------------------------------------------------------- */
+
+/** Read what a string, or a list of strings, says to do. @return false after errors were reported */
+bool target_read(struct reading *reading, const struct cp_settings *setting, struct goal *goal);
+
+/** Fill an answer with a goal other than GOAL_RULES. A template whose result is no address becomes a refusal. */
+void target_answer(const struct goal *goal, struct cp_request *request, struct cp_answer *answer);
+
+/* ---- Templates (template.c) ------------------------------------------------------------------------------------- */
+
+/** Make a template of an address that was parsed with CP_PARSE_TEMPLATE and has that flag.
+ * @param text    the address as it was written, `offset` bytes into the string
+ * @return NULL after errors were reported */
+const struct template *template_read(struct reading *reading, const struct cp_settings *setting, size_t offset,
+									 const char *text, const struct cp_address *address);
+
+/** Fill the template in for a request. Values come from the incoming address and the facts.
+ * @return NULL with `reason` set, for the log, in the request's arena */
+const struct cp_address *template_expand(const struct template *template, struct cp_request *request,
+										 const char **reason);
+
+/* ---- Conditions (condition.c) ----------------------------------------------------------------------------------- */
+
+/** Read the table `when` of a rule. @return false after errors were reported */
+bool condition_read(struct reading *reading, const struct cp_settings *when, struct rule *rule);
+
+/** Whether all conditions of the rule hold. Explains itself. @param number  of the rule, from 1, for explaining */
+bool condition_hold(const struct rule *rule, uint32_t number, struct cp_request *request);
+
+/* ---- Chains of routers (chain.c) -------------------------------------------------------------------------------- */
+
+/** Follow every reference of the table, report those that lead back. @return CP_OK or CP_EINVAL */
+int chain_check(struct table *table);
+
+#endif
