@@ -17,8 +17,8 @@ struct cp_arena;
 CP_API struct cp_arena *cp_arena_new(size_t first_block);
 CP_API void cp_arena_free(struct cp_arena *arena);
 
-/** Memory aligned for any type, not zeroed; never NULL: when there is none the process says
- * so on stderr and aborts. */
+/** Memory aligned for any type, not zeroed; never NULL: when there is none, the process says so on stderr
+ * and aborts. */
 CP_API void *cp_arena_alloc(struct cp_arena *arena, size_t bytes);
 
 /** Copy of `length` bytes with a zero byte behind them. */

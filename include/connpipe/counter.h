@@ -13,7 +13,7 @@ CP_BEGIN_DECLS
 
 struct cp_loop;
 
-/** Number of a counter; CP_COUNTER_NONE when there is no room for more (counting it does nothing). */
+/** Number of a counter; counting CP_COUNTER_NONE does nothing. */
 typedef uint32_t cp_counter;
 #define CP_COUNTER_NONE ((cp_counter)UINT32_MAX)
 
@@ -22,8 +22,10 @@ enum cp_counter_kind {
 	CP_GAUGE,   /**< goes up and down: connections open */
 };
 
-/** The counter of that name, made at the first call. Name: lower case, words joined by `_` (`connections_accepted`);
- * a system puts its own word in front. `help` is one sentence. Both are copied. Thread: any. */
+/** The counter of that name, made at the first call, which also decides kind and help. Name: lower-case letters and
+ * digits, words joined by `_` (`connections_accepted`); a system puts its own word in front. `help` is one sentence.
+ * Both are copied. Thread: any.
+ * @return CP_COUNTER_NONE, after a line in the log, when there is no room or the name is none */
 CP_API cp_counter cp_counter_get(const char *name, enum cp_counter_kind kind, const char *help);
 
 /** Add `amount` (negative only for gauges). Thread: the loop's own. */

@@ -50,10 +50,11 @@ struct cp_error {
 /** The words for a code. Static text. Any thread. */
 CP_API const char *cp_err_text(enum cp_err code);
 
-/** The code that fits an errno value; CP_EIO where none does. Any thread. */
+/** The code that fits an errno value; CP_EIO where none does. EAGAIN and EINPROGRESS are CP_AGAIN. Any thread. */
 CP_API enum cp_err cp_err_from_errno(int errnum);
 
-/** Fill `error` (may be NULL: then only the code is passed through). Text that is too long is cut.
+/** Fill `error` (may be NULL: then only the code is passed through). Text that is too long is cut between two
+ * characters. The arguments may be parts of `error` itself, to say more about an error that was there.
  * @param where  may be NULL: then `where` is left empty
  * @return `code`, so that a function can end with `return cp_error_set(…)` */
 CP_API int cp_error_set(struct cp_error *error, enum cp_err code, const char *where, const char *format, ...)

@@ -1,11 +1,13 @@
 /** Log.
  *
  * Lines have the form `[2022-09-16 23:40:00.670 LEVEL who] message` (local time), or JSON objects with the same parts.
- * `who` is a module or a system's id, or `type/id` for a task (`pipe/42`, `conn/3`). Control characters in a message
- * are escaped, so that nothing from the network can forge a line.
+ * `who` is a module or a system's id, or `type/id` for a task (`pipe/42`, `conn/3`). Bytes of control characters, and
+ * bytes that are not UTF-8, are written `\xNN`, so that nothing from the network can forge a line; a backslash is itself,
+ * unless it would read as such an escape. Lines over 8 KiB are cut.
  *
- * Thread: any. Never blocks: lines go into a bounded queue that a thread of its own writes; when it is full, lines are
- * dropped and counted, and a line says how many. */
+ * Thread: any, but not in a child between fork and exec. Never blocks: lines go into a bounded queue that a thread of
+ * its own writes; when it is full, lines are dropped and counted, and a line says how many. errno is left as it is, and
+ * `%m` works. */
 #ifndef CONNPIPE_LOG_H
 #define CONNPIPE_LOG_H
 

@@ -68,8 +68,14 @@ CP_API const struct cp_value *cp_fields_get(struct cp_fields fields, const char 
 /** Equal in kind and content. Integers of different width but equal value and signedness count as equal. */
 CP_API bool cp_value_equal(const struct cp_value *a, const struct cp_value *b);
 
-/** Turn `value` into `kind` without loss: integers between widths that hold them, text to numbers and back, anything
- * to text. Strings made here live in `arena`.
+/** Turn `value` into `kind` without loss:
+ *   numbers  to other kinds that hold exactly the same number (80.0 to u16, but not 80.5; not 300 to u8)
+ *   text     to the number, bool (`true`, `false`) or null (nothing) that it is the text of: decimal, without spaces,
+ *            `+` or needless zeros in front; floating point also with an exponent, `inf`, `nan`, rounded to the nearest
+ *   others   to text, as cp_value_print() writes it
+ * and nothing else: no number is a bool, and null only is null or the empty text.
+ * @param arena  for strings made here; a string that is wanted as a string stays where it is
+ * @param out    may be `value` itself
  * @return CP_OK, or CP_EINVAL (value out of range, not a number, …) with `error` filled */
 CP_API int cp_value_convert(const struct cp_value *value, enum cp_kind kind, struct cp_arena *arena,
 							struct cp_value *out, struct cp_error *error);

@@ -33,10 +33,15 @@ const struct cp_part *rest_part(const struct cp_rest *rest, enum cp_field_role r
 	return NULL;
 }
 
+static bool is_one_of(char c, const char *set)
+{
+	return c != '\0' && strchr(set, c);
+}
+
 /* From `at` to the first of `ends`, or to the end. */
 static size_t find(const struct cp_part *rest, size_t at, const char *ends)
 {
-	while (at < rest->length && !(rest->at[at] && strchr(ends, rest->at[at])))
+	while (at < rest->length && !is_one_of(rest->at[at], ends))
 		at++;
 	return at;
 }
@@ -55,7 +60,7 @@ static int take_bracketed(const struct cp_part *rest, size_t *at, struct cp_rest
 	out->bracketed = true;
 	out->host = part_slice(rest, 1, end - 1);
 	*at = end + 1;
-	if (*at < rest->length && !strchr(":/!", rest->at[*at]))
+	if (*at < rest->length && !is_one_of(rest->at[*at], ":/!"))
 		return cp_part_error(rest, *at, CP_EINVAL, error, "expected \":\" and a port behind \"]\"");
 	return CP_OK;
 }

@@ -6,6 +6,11 @@
 
 /** The index of the field with that role, or -1. */
 int rest_field(const struct cp_connector_def *def, enum cp_field_role role);
+/** Whether a path stands behind a host or a port, and so begins with "/". Else the path is all there is (unix). */
+static inline bool rest_has_socket(const struct cp_connector_def *def)
+{
+	return rest_field(def, CP_ROLE_HOST) >= 0 || rest_field(def, CP_ROLE_PORT) >= 0;
+}
 /** The part for a role; for CP_ROLE_OTHER NULL. */
 const struct cp_part *rest_part(const struct cp_rest *rest, enum cp_field_role role);
 /** Like cp_rest_parse(), for the fields that `def` has: without a host, all up to "!" is the path. */

@@ -1,6 +1,7 @@
 /* Templates: see template.h. */
 #include "template.h"
 
+#include <stdint.h>
 #include <string.h>
 
 static bool is_name_character(char c)
@@ -32,7 +33,7 @@ bool template_has(const char *text, size_t length)
 /* %7B, %7d, … */
 static bool is_escaped_brace(const char *text, size_t length)
 {
-	return length >= 3 && text[0] == '%' && text[1] == '7' && strchr("bBdD", text[2]);
+	return length >= 3 && text[0] == '%' && text[1] == '7' && text[2] && strchr("bBdD", text[2]);
 }
 
 static int brace_error(const struct cp_part *rest, size_t at, struct cp_error *error)
@@ -69,6 +70,7 @@ int template_check(const struct cp_part *rest, struct cp_error *error)
 	}
 	/* Unescaped, a brace could not be told from one that begins a name. */
 	if (found && literal != SIZE_MAX)
-		return cp_part_error(rest, literal, CP_EINVAL, error, "a brace itself cannot stand in an address with a {name}");
+		return cp_part_error(rest, literal, CP_EINVAL, error,
+							 "a brace itself cannot stand in an address with a {name}");
 	return CP_OK;
 }

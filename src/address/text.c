@@ -180,7 +180,8 @@ char *cp_part_unescape(const struct cp_part *part, struct cp_arena *arena, size_
 
 /* ---- Showing text in errors ---------------------------------------------------------------------------------- */
 
-/* In quotes, as far as `budget` bytes go; what is left out is an ellipsis. The address's own escapes stay as they are. */
+/* In quotes, as far as `budget` bytes go; what is left out is an ellipsis. The address's own escapes stay as they are.
+ */
 static void put_quoted(struct text_out *out, const char *text, size_t length, bool cut_before, size_t budget)
 {
 	size_t limit = out->length + budget;

@@ -133,7 +133,9 @@ int log_start(const struct log_settings *settings, struct cp_error *error)
 	struct log_sink *sink;
 	int result = CP_OK;
 
-	tzset();
+	if (state.writer)
+		return log_change(settings, error);
+	tzset(); /* localtime_r() need not look at TZ */
 	sink = log_sink_new(file, error);
 	if (!sink) {
 		result = error ? (int)error->code : CP_EIO;

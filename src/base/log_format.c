@@ -5,6 +5,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
@@ -43,7 +44,7 @@ struct clock_text {
 	time_t second;
 	bool valid;
 	char text[48];   /* 2022-09-16 23:40:00 */
-	char offset[16]; /* +02:00 */
+	char offset[32]; /* +02:00 */
 };
 
 static void clock_refresh(struct clock_text *clock, time_t second)

@@ -64,7 +64,7 @@ static int patience(struct log_writer *writer)
 	return left > 0 ? (int)left : 0;
 }
 
-/* Wait until something wakes the writer or the sink (fd -1: none) can be written. @return false after `ms` */
+/* Wait until something wakes the writer or the sink (fd -1: none) can be written. @return false after `ms` in vain */
 static bool wait_for(struct log_writer *writer, int fd, int ms)
 {
 	struct pollfd fds[] = {{.fd = writer->wake_fd, .events = POLLIN}, {.fd = fd, .events = POLLOUT}};
@@ -73,7 +73,7 @@ static bool wait_for(struct log_writer *writer, int fd, int ms)
 
 	if (fds[0].revents)
 		eventfd_read(writer->wake_fd, &count);
-	return ready > 0;
+	return ready != 0;
 }
 
 /* Take over the sink that was set, if one was. */

@@ -1,4 +1,6 @@
 /* Values: see connpipe/value.h. */
+#include "utf8.h"
+
 #include <connpipe/value.h>
 
 #include <errno.h>
@@ -113,7 +115,8 @@ bool cp_value_equal(const struct cp_value *a, const struct cp_value *b)
 
 /* ---- Printing ------------------------------------------------------------------------------------------------ */
 
-/* The fewest digits that read back as the same number. */
+/* As few digits as read back as the same number, but no fewer than every decimal of that length survives with: 100 is
+ * nicer than 1e+02. */
 static size_t print_float(double number, bool single, char *text)
 {
 	int digits = single ? FLT_DIG : DBL_DIG;
@@ -171,7 +174,7 @@ size_t cp_value_print(const struct cp_value *value, char *buffer, size_t room)
 /* The value as an error shows it: strings in quotes, cut if they are long. */
 static const char *quoted(const struct cp_value *value, char buffer[QUOTED_TEXT])
 {
-	int shown = QUOTED_TEXT - 8;
+	size_t shown;
 
 	if (value->kind == CP_NULL)
 		return "null";
@@ -179,10 +182,8 @@ static const char *quoted(const struct cp_value *value, char buffer[QUOTED_TEXT]
 		cp_value_print(value, buffer, QUOTED_TEXT);
 		return buffer;
 	}
-	if (value->length < (uint32_t)shown)
-		snprintf(buffer, QUOTED_TEXT, "\"%.*s\"", (int)value->length, value->as.s);
-	else
-		snprintf(buffer, QUOTED_TEXT, "\"%.*s…\"", shown - 3, value->as.s);
+	shown = utf8_cut(value->as.s, value->length, QUOTED_TEXT - sizeof("\"…\""));
+	snprintf(buffer, QUOTED_TEXT, "\"%.*s%s\"", (int)shown, value->as.s, shown < value->length ? "…" : "");
 	return buffer;
 }
 

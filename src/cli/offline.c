@@ -26,10 +26,13 @@ static void free_loop(struct offline *offline)
 	resolver_library_deinit();
 }
 
+/** Retiring is done by offline_close(). */
 static void on_plan_released(struct plan *plan)
 {
-	plan_free(plan);
+	generation_release_plan(plan);
 }
+
+static const struct generation_hooks hooks = {.plan_released = on_plan_released};
 
 static int print_errors(const struct offline *offline, const char *directory)
 {
@@ -41,7 +44,7 @@ static int print_errors(const struct offline *offline, const char *directory)
 
 int offline_open(struct offline *offline, const char *directory)
 {
-	struct generation_source source = {.directory = directory, .mode = GENERATION_CHECK};
+	struct generation_source source = {.directory = directory, .mode = GENERATION_CHECK, .hooks = &hooks};
 
 	memset(offline, 0, sizeof(*offline));
 	if (make_loop(offline) != CLI_OK)
@@ -52,7 +55,6 @@ int offline_open(struct offline *offline, const char *directory)
 		offline_close(offline);
 		return CLI_FAILED;
 	}
-	offline->plan->released = on_plan_released;
 	return CLI_OK;
 }
 

@@ -188,7 +188,8 @@ bool cp_settings_duration(const struct cp_settings *value, uint64_t *millisecond
 		return refuse(value, "a duration such as \"5s\"");
 	size_t length, offset;
 	const char *text = toml_string(value->node, &length);
-	return check_units(value, unit_parse_duration(text, length, milliseconds, &offset), offset, &words);
+	enum unit_result result = unit_parse_duration(text, length, milliseconds, &offset);
+	return check_units(value, result, offset, &words);
 }
 
 bool cp_settings_size(const struct cp_settings *value, uint64_t *bytes)
@@ -207,7 +208,8 @@ bool cp_settings_size(const struct cp_settings *value, uint64_t *bytes)
 		return refuse(value, "a size such as \"64KiB\" or a number of bytes");
 	size_t length, offset;
 	const char *text = toml_string(value->node, &length);
-	return check_units(value, unit_parse_size(text, length, bytes, &offset), offset, &words);
+	enum unit_result result = unit_parse_size(text, length, bytes, &offset);
+	return check_units(value, result, offset, &words);
 }
 
 /* ---- Short ways for tables --------------------------------------------------------------------------------------- */

@@ -18,11 +18,11 @@ enum { LOOP_BUFFER = 65536 };
 struct cp_loop {
 	struct event_base *base;
 	uint32_t index;
-	bool running;      /* in loop_run() */
-	bool stopping;     /* loop_run() ends after this turn */
-	uint64_t now;      /* what cp_loop_now() has read in this turn; 0: nothing yet */
-	char *buffer;      /* LOOP_BUFFER bytes that any code of this thread may use between two calls */
-	int64_t *counts;   /* one slot for each counter; written here, read (relaxed atomics) by any thread */
+	bool running;    /* in loop_run() */
+	bool stopping;   /* loop_run() ends after this turn */
+	uint64_t now;    /* what cp_loop_now() has read in this turn; 0: nothing yet */
+	char *buffer;    /* LOOP_BUFFER bytes that any code of this thread may use between two calls */
+	int64_t *counts; /* one slot for each counter; written here, read (relaxed atomics) by any thread */
 	struct cp_deferred *deferred, **deferred_end;
 	struct loop_wheel *wheel;
 	struct loop_inbox *inbox;       /* calls posted by other threads */

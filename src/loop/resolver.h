@@ -1,9 +1,12 @@
 /** The resolver of one loop: look-ups by name, their cache, and c-ares behind them. See cp_resolve_start() in
  * connpipe/loop.h.
  *
- *     resolver.c          who asks, who waits, what answers last
- *     resolver_cache.c    names and their answers
- *     resolver_query.c    c-ares: one query, its sockets, its result */
+ *     resolver.c          who asks, who waits, which answer serves
+ *     resolver_cache.c    names and their answers, and when they are forgotten
+ *     resolver_query.c    c-ares: queries, its sockets and timeouts, its results
+ *
+ * Nothing is shared between loops. What c-ares reads itself (/etc/hosts, /etc/resolv.conf) it reads on the loop's
+ * thread: small local files. */
 #ifndef LOOP_RESOLVER_H
 #define LOOP_RESOLVER_H
 

@@ -40,9 +40,9 @@ enum {
 #define ALARM_TICKS_MAX (UINT64_C(86400000) / TICK_MS) /* libevent is not asked for more than a day */
 
 struct loop_wheel {
-	struct event event; /* the alarm */
-	uint64_t alarm;     /* the tick it is set to; ALARM_OFF; 0 while timers are being fired */
-	uint64_t tick;      /* timers due at or before this have been fired */
+	struct event event;    /* the alarm */
+	uint64_t alarm;        /* the tick it is set to; ALARM_OFF; 0 while timers are being fired */
+	uint64_t tick;         /* timers due at or before this have been fired */
 	uint64_t used[LEVELS]; /* bit: the slot has timers */
 	struct cp_timer *slots[LEVELS][SLOTS];
 };
@@ -142,8 +142,9 @@ static void alarm_set(struct loop_wheel *wheel, uint64_t tick, uint64_t now_ns)
 		no_memory();
 }
 
-/** Fire all timers of a slot, or put them into lower ones when they are due later within it. The wheel is where the slot
- * begins. The list is taken first; a timer that is stopped by another one's callback leaves it through its `prev`. */
+/** Fire all timers of a slot, or put them into lower ones when they are due later within it. The wheel is where the
+ * slot begins. The list is taken first; a timer that is stopped by another one's callback leaves it through its `prev`.
+ */
 static void empty_slot(struct loop_wheel *wheel, unsigned level, unsigned slot)
 {
 	struct cp_timer *list = wheel->slots[level][slot], *timer;

@@ -14,9 +14,9 @@ static int put_layer(const struct cp_converter_def *def, bool *messages, bool *a
 		return CP_OK;
 	case CP_FORM_TO_MESSAGES:
 		if (*messages)
-			return cp_error_set(error, CP_EINVAL, NULL,
-								"the converter \"%s\" makes messages of bytes, but what is below it carries messages already",
-								def->id);
+			return cp_error_set(
+				error, CP_EINVAL, NULL,
+				"the converter \"%s\" makes messages of bytes, but what is below it carries messages already", def->id);
 		*messages = true;
 		*any = false;
 		return CP_OK;

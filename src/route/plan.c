@@ -5,6 +5,8 @@
 #include "hash.h"
 #include "subports.h"
 
+#include <connpipe/converter.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +16,8 @@ enum { KEY_ROOM = 256, ARENA_FIRST = 4096 };
 /** What is known of a socket only while the plan is made; beside plan->bindings, by the same number. */
 struct draft {
 	const struct claim *first;
-	uint32_t hash;          /* of the key */
-	uint32_t named;         /* how many claims name a subport */
+	uint32_t hash;           /* of the key */
+	uint32_t named;          /* how many claims name a subport */
 	struct cp_router *namer; /* whose they are */
 	bool several_namers;
 };
@@ -42,7 +44,8 @@ static const struct cp_address *copy_socket(struct cp_arena *arena, const struct
 	for (uint32_t i = 0; i < address->fields.count; i++) {
 		fields[i] = address->fields.at[i];
 		struct cp_value *value = &fields[i].value;
-		if (def->fields[i].role == CP_ROLE_MULTIPLEX || (def->fields[i].role == CP_ROLE_PATH && def->fields[i].optional))
+		if (def->fields[i].role == CP_ROLE_MULTIPLEX ||
+			(def->fields[i].role == CP_ROLE_PATH && def->fields[i].optional))
 			*value = cp_null();
 		else if (value->kind == CP_STRING)
 			value->as.s = cp_arena_strndup(arena, value->as.s, value->length);

@@ -30,18 +30,18 @@ struct claim {
 /** One socket of a plan. */
 struct binding {
 	struct plan *plan;
-	char *key;                         /* canonical text of the socket, without converters: what a listener is known by */
-	const struct cp_address *address;  /* as claimed first, without multiplex and path; its layers are the chain of this
-										  socket */
-	const char *text;                  /* canonical text of `address`, for logs */
-	bool subports;                     /* some claim names a subport: the preamble is read */
-	struct cp_router *plain;           /* connections without a subport; NULL: refused */
-	struct cp_router *any;             /* subports that are not named; NULL: refused */
-	struct cp_router *only;            /* every subport is this router's, or nobody's: it is asked about all of them and
-										  itself says CP_ANSWER_NONE to those it did not claim. So a router may claim a
-										  million of them and no table is made */
-	struct binding_subports *named;    /* else: by name; NULL: no claim names one */
-	struct listener_entry *listener;   /* set by the main task */
+	char *key; /* canonical text of the socket, without converters: what a listener is known by */
+	const struct cp_address *address; /* as claimed first, without multiplex and path; its layers are the chain of this
+										 socket */
+	const char *text;                 /* canonical text of `address`, for logs */
+	bool subports;                    /* some claim names a subport: the preamble is read */
+	struct cp_router *plain;          /* connections without a subport; NULL: refused */
+	struct cp_router *any;            /* subports that are not named; NULL: refused */
+	struct cp_router *only;           /* every subport is this router's, or nobody's: it is asked about all of them and
+										 itself says CP_ANSWER_NONE to those it did not claim. So a router may claim a
+										 million of them and no table is made */
+	struct binding_subports *named;   /* else: by name; NULL: no claim names one */
+	struct listener_entry *listener;  /* set by the main task */
 };
 
 struct plan {

@@ -9,8 +9,8 @@
 #include <string.h>
 
 enum {
-	ARENA_FIRST = 1024,      /* an answer of a few addresses fits */
-	ARENA_KEPT = 16 * 1024,  /* larger ones are not worth holding for the next connection */
+	ARENA_FIRST = 1024,     /* an answer of a few addresses fits */
+	ARENA_KEPT = 16 * 1024, /* larger ones are not worth holding for the next connection */
 	FACTS_FIRST = 8,
 	EXPLAIN_LINE = 1024,
 };

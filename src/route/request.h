@@ -22,7 +22,7 @@ struct cp_request {
 	const char *peeked; /* bytes read so far, owned by the pipe */
 	size_t peeked_length;
 	bool peeked_end;
-	void *state; /* the router's */
+	void *state;                                  /* the router's */
 	void (*explain)(void *arg, const char *line); /* NULL: nobody listens */
 	void *explain_arg;
 	struct routing *routing; /* under way */

@@ -48,8 +48,8 @@ static bool fail_chain(struct routing *routing)
 	char chain[sizeof(routing->error.message)];
 	size_t length = 0;
 	for (uint32_t i = 0; i < routing->steps && length < sizeof(chain); i++)
-		length += (size_t)snprintf(chain + length, sizeof(chain) - length, "%s%s", i ? " -> " : "",
-								   routing->asked[i]->id);
+		length +=
+			(size_t)snprintf(chain + length, sizeof(chain) - length, "%s%s", i ? " -> " : "", routing->asked[i]->id);
 	cp_error_set(&routing->error, CP_ELIMIT, NULL, "%d routers asked one after another without an end: %s",
 				 ROUTING_STEPS, chain);
 	cp_request_explain(routing->request, "failed: %s", routing->error.message);
@@ -148,7 +148,8 @@ static bool take_answer(struct routing *routing)
 	case CP_ANSWER_ROUTER:
 		return take_router(routing);
 	case CP_ANSWER_REFUSE:
-		return refuse(routing, CP_EREFUSED, CP_CAUSE_REFUSED_BY_ROUTER, answer->reason ? answer->reason : "no reason given");
+		return refuse(routing, CP_EREFUSED, CP_CAUSE_REFUSED_BY_ROUTER,
+					  answer->reason ? answer->reason : "no reason given");
 	case CP_ANSWER_NONE:
 		return refuse(routing, CP_ENOTFOUND, CP_CAUSE_NO_ROUTE, answer->reason ? answer->reason : "no route");
 	case CP_ANSWER_BYTES:

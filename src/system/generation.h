@@ -31,11 +31,11 @@ struct rebind;
 struct retirement;
 
 /** X(name, meaning) */
-#define GENERATION_STATES(X)                                                                                           \
-	X(GENERATION_LOADING, "systems register what they export")                                                         \
-	X(GENERATION_LINKING, "names are there: addresses are parsed, routers bind")                                       \
-	X(GENERATION_CHECKING, "what can be checked across systems")                                                       \
-	X(GENERATION_READY, "in use, or about to be")                                                                      \
+#define GENERATION_STATES(X)                                                     \
+	X(GENERATION_LOADING, "systems register what they export")                   \
+	X(GENERATION_LINKING, "names are there: addresses are parsed, routers bind") \
+	X(GENERATION_CHECKING, "what can be checked across systems")                 \
+	X(GENERATION_READY, "in use, or about to be")                                \
 	X(GENERATION_RETIRING, "no plan keeps it: its systems stop and unload")
 
 enum generation_state {
@@ -69,7 +69,7 @@ struct generation {
 	enum generation_mode mode;
 	enum generation_state state;
 	const struct generation_hooks *hooks; /* never NULL */
-	atomic_uint refs; /* by plans */
+	atomic_uint refs;                     /* by plans */
 	struct process_settings settings;
 	struct cp_arena *arena; /* systems, and all that they registered: stays until the generation is gone */
 	struct cp_scope *scope;
@@ -79,13 +79,13 @@ struct generation {
 	uint32_t worker_count;
 	struct claim *claims; /* of all routers, as they stand */
 	size_t claim_count, claim_room;
-	struct config *config;  /* only while loading */
-	struct report *report;  /* only while loading */
+	struct config *config;    /* only while loading */
+	struct report *report;    /* only while loading */
 	struct type_entry *types; /* names for `type = "…"` */
 	struct rebind *rebinds;   /* routers' changes of address: the first one is under way */
 	bool in_rebinds;          /* a loop over them is on the stack */
 	struct retirement *retirement;
-	struct generation *next;  /* the main task's list */
+	struct generation *next; /* the main task's list */
 	char *directory;
 };
 
@@ -133,7 +133,8 @@ int generation_worker_start(struct generation *generation, struct cp_loop *loop,
  * @param done     called when it is all gone and freed; may be NULL
  * With a main loop this happens on that loop, and `done` is never called before this returns. Without one (check,
  * route) it has happened when this returns; a system that is pinned then stays in memory, and a line says so. */
-void generation_retire(struct generation *generation, bool started, void (*done)(uint64_t number, void *arg), void *arg);
+void generation_retire(struct generation *generation, bool started, void (*done)(uint64_t number, void *arg),
+					   void *arg);
 
 /** What still keeps a generation, in words (`2 plans, rules: 3 uses`), for `ctl status`; "" for nothing.
  * @return the length that was needed; cut as with snprintf */

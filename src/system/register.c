@@ -126,7 +126,8 @@ int cp_register_router(struct cp_system *self, const struct cp_router_def *def, 
 	if (!check_router(self, def, id))
 		return CP_EINVAL;
 	struct registered_router *entry = cp_arena_alloc(arena, sizeof(*entry));
-	*entry = (struct registered_router){{.def = def, .system = self, .id = cp_arena_strdup(arena, id), .arg = arg}};
+	entry->router = (struct cp_router){.def = def, .system = self, .id = cp_arena_strdup(arena, id), .arg = arg};
+	entry->addresses = NULL;
 	struct cp_error error;
 	int result = added(self, scope_add_router(self->generation->scope, &entry->router, self->id, &error), &error);
 	if (result == CP_OK && out)
@@ -212,7 +213,8 @@ static bool same_text(const char *a, const char *b)
 static int intern(struct generation *generation, const struct cp_system *first, const struct cp_system *second)
 {
 	if (first->def == second->def && same_text(first->where, second->where)) {
-		cp_log(CP_INFO, "system", "\"%s\" is there already, from the same origin: the second one is dropped", first->id);
+		cp_log(CP_INFO, "system", "\"%s\" is there already, from the same origin: the second one is dropped",
+			   first->id);
 		return CP_OK;
 	}
 	char place[192], other[192], words[512];

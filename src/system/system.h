@@ -22,8 +22,8 @@ struct cp_system {
 	const struct cp_settings *settings; /* only while loading; or NULL */
 	const char *where;                  /* place of its settings, or NULL */
 	void *data;
-	bool loaded; /* load was called: unload is owed */
-	bool failed; /* a phase has failed: the later ones are left out */
+	bool loaded;      /* load was called: unload is owed */
+	bool failed;      /* a phase has failed: the later ones are left out */
 	atomic_uint pins; /* how many, and PINS_* bits */
 };
 
@@ -62,6 +62,8 @@ size_t report_errors(const struct report *report);
  * @return CP_OK, or an error that was reported */
 int generation_add_system(struct generation *generation, const struct cp_system_def *def, const char *id,
 						  const struct cp_settings *settings, const struct cp_system *parent);
+void generation_push_system(struct generation *generation, struct cp_system *system);
+void generation_push_claim(struct generation *generation, const struct claim *claim);
 const struct type_entry *generation_find_type(const struct generation *generation, const char *name);
 /** Free what is left when all systems are unloaded. */
 void generation_free(struct generation *generation);

@@ -14,6 +14,7 @@ struct listener_entry {
 	struct cp_listener *listener;
 	struct cp_system *system; /* pinned: whose code the listener is */
 	uint32_t plans; /* that bind it */
+	bool announced; /* in the log */
 };
 
 struct listeners {
@@ -24,6 +25,9 @@ struct listeners {
  * cannot be bound, each such is reported, and everything bound here is given back.
  * @return CP_OK or CP_EADDRINUSE … of the first that failed */
 int listeners_bind(struct listeners *listeners, struct plan *plan, uint32_t workers, struct report *report);
+
+/** All workers use the plan: its listeners belong to its generation from now on, and are announced in the log. */
+void listeners_in_use(struct plan *plan);
 
 /** The plan is not used by any worker any more: unbind what no other plan binds. */
 void listeners_release(struct listeners *listeners, struct plan *plan);

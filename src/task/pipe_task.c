@@ -108,7 +108,7 @@ static void log_closed(struct pipe *p, enum cp_cause cause, const char *detail)
 {
 	char text[3 * PIPE_TEXT];
 	uint64_t ms = cp_loop_now(p->worker->loop) - p->opened;
-	if (!cp_log_enabled(CP_INFO))
+	if (!cp_log_enabled(CP_INFO) && !p->worker->pipe_closed)
 		return;
 	if (p->setup)
 		keep_names(p);
@@ -171,7 +171,7 @@ void pipe_close(struct pipe *p, enum cp_cause cause, const char *detail)
 	if (p->counted_source)
 		limits_source_leave(w->limits, &p->peer.ip);
 	if (w->pipe_closed)
-		w->pipe_closed(w, cause, detail);
+		w->pipe_closed(w, p, cause, detail);
 	if (p->setup)
 		setup_end(p);
 	worker_dead(w, p);
@@ -643,7 +643,7 @@ static bool should_retry(struct pipe *p)
 	if (s->opening.open.error.code != CP_EMFILE || s->retried)
 		return false;
 	s->retried = true;
-	return worker_starved(p->worker);
+	return worker_give_reserve(p->worker);
 }
 
 static void target_failed(struct pipe *p)

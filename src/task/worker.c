@@ -4,6 +4,7 @@
 #include "../loop/loop.h"
 #include "../stream/store.h"
 #include "conn_task.h"
+#include "listeners.h"
 #include "pipe.h"
 
 #include <connpipe/log.h>
@@ -66,6 +67,15 @@ void worker_pending(struct worker *w, struct pipe *p, int i)
 	cp_defer(w->loop, &w->after, on_turn_end);
 }
 
+static void tell_drained(struct worker *w)
+{
+	void (*drained)(struct worker *) = w->drained;
+	if (!drained || w->pipe_count || w->plan)
+		return;
+	w->drained = NULL;
+	drained(w);
+}
+
 void worker_dead(struct worker *w, struct pipe *p)
 {
 	if (p->prev) { /* still among the living */
@@ -74,6 +84,7 @@ void worker_dead(struct worker *w, struct pipe *p)
 			p->next->prev = p->prev;
 		p->prev = NULL;
 		w->pipe_count--;
+		tell_drained(w);
 	}
 	p->next = w->dead;
 	w->dead = p;
@@ -123,35 +134,52 @@ static void keep_reserve(struct worker *w)
 		w->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+/** Whether a connection and its way to a target would find descriptors beside the reserve. */
+static bool has_descriptors(const struct worker *w)
+{
+	int a = dup(w->reserve), b = dup(w->reserve);
+	if (a >= 0)
+		close(a);
+	if (b >= 0)
+		close(b);
+	return a >= 0 && b >= 0;
+}
+
 static void on_starved_timer(struct cp_timer *timer)
 {
 	struct worker *w = (struct worker *)((char *)timer - offsetof(struct worker, starved_timer));
 	keep_reserve(w);
-	if (w->reserve < 0) {
+	if (w->reserve < 0 || !has_descriptors(w)) {
 		cp_timer_start(timer, STARVED_RETRY_MS);
 		return;
 	}
 	w->starved = false;
+	cp_log(CP_INFO, "worker", "worker %u accepts again", (unsigned)w->index);
 	for (struct conn_task *c = w->conns; c; c = c->next)
 		conn_task_resume(c);
 }
 
-bool worker_starved(struct worker *w)
+void worker_starved(struct worker *w)
 {
-	bool had_reserve = w->reserve >= 0;
-	if (!w->starved) {
-		w->starved = true;
-		cp_log(CP_WARN, "worker", "out of file descriptors: worker %u pauses accepting until some are closed",
-			   (unsigned)w->index);
-		cp_count(w->loop, w->counters->accept_pauses, 1);
-		for (struct conn_task *c = w->conns; c; c = c->next)
-			conn_task_pause(c);
-	}
-	if (had_reserve)
-		close(w->reserve);
-	w->reserve = -1;
+	if (w->starved)
+		return;
+	w->starved = true;
+	cp_log(CP_WARN, "worker", "out of file descriptors: worker %u pauses accepting until some are closed",
+		   (unsigned)w->index);
+	cp_count(w->loop, w->counters->accept_pauses, 1);
+	for (struct conn_task *c = w->conns; c; c = c->next)
+		conn_task_pause(c);
 	cp_timer_start(&w->starved_timer, STARVED_RETRY_MS);
-	return had_reserve;
+}
+
+bool worker_give_reserve(struct worker *w)
+{
+	worker_starved(w);
+	if (w->reserve < 0)
+		return false;
+	close(w->reserve);
+	w->reserve = -1;
+	return true;
 }
 
 /* ---- Plans ---------------------------------------------------------------------------------------------------------- */
@@ -184,7 +212,7 @@ static bool has_conn(const struct worker *w, const struct cp_listener *listener)
 static void switch_conns(struct worker *w, const struct plan *plan)
 {
 	struct conn_task **at = &w->conns;
-	bool drain = plan || w->drain;
+	bool drain = plan || w->drained;
 	while (*at) {
 		struct conn_task *c = *at;
 		const struct binding *binding = binding_of(plan, c->listener);
@@ -233,12 +261,11 @@ void worker_close_pipes(struct worker *w, enum cp_cause cause)
 		pipe_close(w->pipes, cause, NULL);
 }
 
-void worker_stop(struct worker *w)
+void worker_drain(struct worker *w, void (*drained)(struct worker *))
 {
+	w->drained = drained;
 	worker_use_plan(w, NULL);
-	worker_close_pipes(w, CP_CAUSE_SHUTDOWN);
-	cp_timer_stop(&w->starved_timer);
-	loop_stop(w->loop);
+	tell_drained(w);
 }
 
 struct worker *worker_new(uint32_t index, uint32_t count, const struct worker_counters *counters,
@@ -283,6 +310,19 @@ int worker_start(struct worker *w, struct cp_error *error)
 		return cp_error_set(error, CP_EMFILE, NULL, "cannot start worker %u: %s", (unsigned)w->index,
 							strerror(result));
 	return CP_OK;
+}
+
+static void end_loop(struct cp_loop *loop, void *arg)
+{
+	struct worker *w = arg;
+	cp_timer_stop(&w->starved_timer);
+	loop_stop(loop);
+}
+
+void worker_end(struct worker *w)
+{
+	if (w->started)
+		cp_post(w->loop, end_loop, w);
 }
 
 void worker_free(struct worker *w)

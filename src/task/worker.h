@@ -58,17 +58,20 @@ struct worker {
 	struct cp_timer starved_timer;
 
 	bool started; /* the thread runs */
-	bool drain;   /* when stopping: take what has connected already before closing a listener */
+	void (*drained)(struct worker *worker); /* draining: called once when the last pipe has ended */
 
 	/* Set by the main task before the thread starts: */
-	void (*pipe_closed)(struct worker *worker, enum cp_cause cause, const char *message); /* NULL: nobody asks */
+	/* NULL: nobody asks */
+	void (*pipe_closed)(struct worker *worker, const struct pipe *pipe, enum cp_cause cause, const char *detail);
 };
 
 /** Make and start worker `index` of `count`. Main task. */
 struct worker *worker_new(uint32_t index, uint32_t count, const struct worker_counters *counters,
 						  struct limits *limits, struct cp_error *error);
 int worker_start(struct worker *worker, struct cp_error *error);
-/** After its loop has ended (worker_stop was posted): join and free. Main task. */
+/** Have its loop end. Every plan and pipe is gone already. Main task. */
+void worker_end(struct worker *worker);
+/** Join and free. Main task. */
 void worker_free(struct worker *worker);
 
 /* ---- Called on the worker's thread ------------------------------------------------------------------------------- */
@@ -77,17 +80,19 @@ void worker_free(struct worker *worker);
 void worker_use_plan(struct worker *worker, struct plan *plan);
 /** Close every pipe. */
 void worker_close_pipes(struct worker *worker, enum cp_cause cause);
-/** Close everything and end the loop. */
-void worker_stop(struct worker *worker);
+/** Accept nothing more, but take what has connected already; call `drained` when the last pipe has ended. */
+void worker_drain(struct worker *worker, void (*drained)(struct worker *worker));
 
 /** Flow `i` of the pipe goes on in the next turn. */
 void worker_pending(struct worker *worker, struct pipe *pipe, int i);
 /** The pipe is closed: free it after the turn. */
 void worker_dead(struct worker *worker, struct pipe *pipe);
 
-/** Out of descriptors: stop accepting until there are some again.
- * @return true if one was just given free for the caller: try again */
-bool worker_starved(struct worker *worker);
+/** Out of descriptors: stop accepting until there are some again. */
+void worker_starved(struct worker *worker);
+/** Out of descriptors on the way to a target: likewise, and give the one that is kept back.
+ * @return whether there was one: try again */
+bool worker_give_reserve(struct worker *worker);
 
 /** A setup to use, and back. */
 struct pipe_setup *worker_setup_get(struct worker *worker);

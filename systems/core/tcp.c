@@ -40,7 +40,7 @@ static const char *open_host(const struct cp_open *open)
 	return open->address->fields.at[TCP_ADDR].value.as.s;
 }
 
-/* ---- One attempt ------------------------------------------------------------------------------------------------- */
+/* ---- One attempt ------------------------------------------------------------------------------------------------ */
 
 /** Whether a socket that was told to connect is connected: found out by sending the early bytes if there are any, else
  * by a second connect(). @return 0; EAGAIN or EALREADY: not yet; the errno of the attempt */
@@ -56,9 +56,9 @@ static int attempt_probe(struct cp_open *open, int fd, const struct socket_addre
 	return 0;
 }
 
-/** Whether the socket is connected to itself: the kernel picked the target's own port as the local one, and the two SYNs
- * crossed. Happens when nobody listens on a port that is also given out as a local one; then the target is not there.
- * Only ports from 32768 on are given out (the default of net.ipv4.ip_local_port_range). */
+/** Whether the socket is connected to itself: the kernel picked the target's own port as the local one, and the two
+ * SYNs crossed. Happens when nobody listens on a port that is also given out as a local one; then the target is not
+ * there. Only ports from 32768 on are given out (the default of net.ipv4.ip_local_port_range). */
 static bool attempt_met_itself(int fd, const struct cp_peer *peer)
 {
 	if (peer->port < 32768)
@@ -114,7 +114,7 @@ static int attempt_start(struct cp_open *open, const struct cp_peer *peer, int *
 	return result;
 }
 
-/* ---- Openings: what takes longer than a call ---------------------------------------------------------------------- */
+/* ---- Openings: what takes longer than a call -------------------------------------------------------------------- */
 
 static void on_timeout(struct cp_timer *timer);
 static void on_writable(int fd, unsigned events, void *arg);
@@ -251,8 +251,8 @@ static void on_timeout(struct cp_timer *timer)
 	switch (o->state) {
 	case OPENING_RESOLVING:
 		cp_resolve_cancel(&o->resolve);
-		result = cp_error_set(&o->open->error, CP_ERESOLVE, open_host(o->open), "no answer to the look-up within %llu ms",
-							  (unsigned long long)o->open->timeout_ms);
+		result = cp_error_set(&o->open->error, CP_ERESOLVE, open_host(o->open),
+							  "no answer to the look-up within %llu ms", (unsigned long long)o->open->timeout_ms);
 		break;
 	case OPENING_CONNECTING:
 		attempt_timed_out(o);
@@ -263,7 +263,7 @@ static void on_timeout(struct cp_timer *timer)
 	opening_go_on(o, result);
 }
 
-/* ---- Names -------------------------------------------------------------------------------------------------------- */
+/* ---- Names ------------------------------------------------------------------------------------------------------ */
 
 /** The look-up has an answer: keep it (it is only lent) and begin with the first address. */
 static int opening_resolved(struct opening *o)
@@ -348,7 +348,7 @@ static void tcp_cancel(struct cp_connector *connector, struct cp_open *open)
 	opening_free(o);
 }
 
-/* ---- The connector ------------------------------------------------------------------------------------------------- */
+/* ---- The connector ---------------------------------------------------------------------------------------------- */
 
 static const char *const tcp_aliases[] = {"tcp", NULL};
 

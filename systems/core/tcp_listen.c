@@ -3,16 +3,16 @@
  * Every worker has its own socket on the address (SO_REUSEPORT), so the kernel spreads connections and no worker waits
  * for another. The option also lets any other process of the same user join in unnoticed, so the address is first taken
  * without it. bind() alone is not enough for that: with SO_REUSEADDR (needed to start again over connections in
- * TIME_WAIT) two sockets can be bound to one address until one of them listens. So a *guard* listens, while the workers'
- * sockets are only bound, until the first of them listens:
+ * TIME_WAIT) two sockets can be bound to one address until one of them listens. So a *guard* listens, while the
+ * workers' sockets are only bound, until the first of them listens:
  *
  *     guard: bind, listen ─▶ guard: SO_REUSEPORT ─▶ workers' sockets: SO_REUSEPORT, bind ─▶ open: listen ─▶ close guard
  *            └ fails if anybody is on the address            from now on anybody else's guard fails ┘
  *
  * The guard has a filter that drops every segment, so nobody is connected before a worker takes connections: a client
- * that comes this early sends its SYN again a second later. With one worker the guard becomes its socket and the address
- * stays exclusive for good; with several, a process of the same user that asks for it with SO_REUSEPORT from the outset
- * is still let in by the kernel once they listen.
+ * that comes this early sends its SYN again a second later. With one worker the guard becomes its socket and the
+ * address stays exclusive for good; with several, a process of the same user that asks for it with SO_REUSEPORT from
+ * the outset is still let in by the kernel once they listen.
  *
  * `localhost` is bound for both families, as far as the machine has them; a listener therefore has one or two
  * endpoints, and each worker one socket for each. */
@@ -67,7 +67,7 @@ struct tcp_acceptor {
 	struct slot slots[ENDPOINTS_MAX];
 };
 
-/* ---- Sockets ------------------------------------------------------------------------------------------------------- */
+/* ---- Sockets ---------------------------------------------------------------------------------------------------- */
 
 static int set_option(int fd, int level, int option, int value)
 {
@@ -109,7 +109,8 @@ static int listen_deaf(int fd)
 	return listen(fd, 0);
 }
 
-/** A socket that has `local` for itself alone; port 0 in it becomes a number. @return the descriptor, or -1 with errno */
+/** A socket that has `local` for itself alone; port 0 in it becomes a number. @return the descriptor, or -1 with errno
+ */
 static int socket_guarding(struct cp_peer *local)
 {
 	int fd = socket_bound(local, false);
@@ -128,7 +129,7 @@ static int socket_guarding(struct cp_peer *local)
 	return -1;
 }
 
-/* ---- Binding ------------------------------------------------------------------------------------------------------- */
+/* ---- Binding ---------------------------------------------------------------------------------------------------- */
 
 static int *listener_socket(struct tcp_listener *listener, uint32_t worker, uint32_t endpoint)
 {
@@ -316,7 +317,7 @@ static size_t tcp_name(const struct cp_listener *base, char *buffer, size_t room
 	return socket_print(listener->name, buffer, room);
 }
 
-/* ---- Accepting ------------------------------------------------------------------------------------------------------ */
+/* ---- Accepting -------------------------------------------------------------------------------------------------- */
 
 static void on_connection(int fd, unsigned events, void *arg)
 {

@@ -19,24 +19,25 @@ struct condition_kind {
 	bool (*holds)(const struct condition *condition, struct cp_request *request);
 };
 
-/* ---- from: the peer's address --------------------------------------------------------------------------------------- */
+/* ---- from: the peer's address ---------------------------------------------------------------------------------------
+ */
 
 static bool read_block(struct reading *reading, const struct cp_settings *value, struct cp_cidr *block)
 {
 	const char *text;
 	size_t length;
 	if (cp_settings_kind(value) != CP_SETTINGS_STRING)
-		return reading_unexpected(reading, value, "an address or a block of addresses, as \"10.0.0.0/8\"");
+		return table_reading_unexpected(reading, value, "an address or a block of addresses, as \"10.0.0.0/8\"");
 	if (!cp_settings_string(value, &text, &length)) {
 		reading->errors++;
 		return false;
 	}
 	if (cp_cidr_parse(text, length, block))
 		return true;
-	return reading_error(reading, value,
-						 "expected an IP address or a block of them whose bits behind the prefix are zero, as "
-						 "\"10.0.0.0/8\" or \"2001:db8::/32\", found \"%s\"",
-						 text);
+	return table_reading_error(reading, value,
+							   "expected an IP address or a block of them whose bits behind the prefix are zero, as "
+							   "\"10.0.0.0/8\" or \"2001:db8::/32\", found \"%s\"",
+							   text);
 }
 
 static bool from_read(struct reading *reading, const struct cp_settings *value, struct condition *condition)
@@ -44,7 +45,7 @@ static bool from_read(struct reading *reading, const struct cp_settings *value, 
 	bool list = cp_settings_kind(value) == CP_SETTINGS_ARRAY;
 	size_t count = list ? cp_settings_count(value) : 1;
 	if (count == 0)
-		return reading_error(reading, value, "expected at least one block of addresses, found an empty list");
+		return table_reading_error(reading, value, "expected at least one block of addresses, found an empty list");
 	struct cp_cidr *blocks = cp_arena_alloc(reading->arena, count * sizeof(*blocks));
 	bool good = true;
 	for (size_t i = 0; i < count; i++)
@@ -79,11 +80,12 @@ static bool from_holds(const struct condition *condition, struct cp_request *req
 	return found;
 }
 
-/* ---- All of them ------------------------------------------------------------------------------------------------------ */
+/* ---- All of them
+ * ------------------------------------------------------------------------------------------------------ */
 
 static const struct condition_kind kinds[] = {
 	{"from", from_read, from_holds}, {"sni", NULL, NULL},  {"alpn", NULL, NULL},
-	{"proto", NULL, NULL},			 {"host", NULL, NULL}, {"path", NULL, NULL},
+	{"proto", NULL, NULL},           {"host", NULL, NULL}, {"path", NULL, NULL},
 };
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
@@ -94,16 +96,17 @@ static bool read_one(struct reading *reading, const struct cp_settings *value, c
 	*condition = (struct condition){.kind = kind};
 	if (kind->read)
 		return kind->read(reading, value, condition);
-	return reading_error(reading, value, "the condition \"%s\" is not available yet; \"from\" is", kind->name);
+	return table_reading_error(reading, value, "the condition \"%s\" is not available yet; \"from\" is", kind->name);
 }
 
-bool condition_read(struct reading *reading, const struct cp_settings *when, struct rule *rule)
+bool table_condition_read(struct reading *reading, const struct cp_settings *when, struct rule *rule)
 {
 	if (cp_settings_kind(when) != CP_SETTINGS_TABLE)
-		return reading_unexpected(reading, when, "a table of conditions, as { from = \"10.0.0.0/8\" }");
+		return table_reading_unexpected(reading, when, "a table of conditions, as { from = \"10.0.0.0/8\" }");
 	if (cp_settings_count(when) == 0)
-		return reading_error(reading, when,
-							 "expected at least one condition, found an empty table; without `when` a route always holds");
+		return table_reading_error(
+			reading, when,
+			"expected at least one condition, found an empty table; without `when` a route always holds");
 	struct condition *conditions = cp_arena_alloc(reading->arena, KINDS * sizeof(*conditions));
 	bool good = true;
 	for (size_t i = 0; i < KINDS; i++) {
@@ -118,7 +121,7 @@ bool condition_read(struct reading *reading, const struct cp_settings *when, str
 	return good;
 }
 
-bool condition_hold(const struct rule *rule, uint32_t number, struct cp_request *request)
+bool table_condition_hold(const struct rule *rule, uint32_t number, struct cp_request *request)
 {
 	bool hold = true;
 	for (uint32_t i = 0; hold && i < rule->condition_count; i++)

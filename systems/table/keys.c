@@ -53,7 +53,8 @@ static void slots_add(struct slots *slots, uint64_t hash, void *entry)
 	slots->at[i] = (struct slot){.hash = hash, .entry = entry};
 }
 
-/* ---- Questions: the parts of an address that matter ---------------------------------------------------------------- */
+/* ---- Questions: the parts of an address that matter ----------------------------------------------------------------
+ */
 
 struct text {
 	const char *at; /* NULL: none */
@@ -109,7 +110,8 @@ static const struct cp_value *next_field(const struct question *question, uint32
 	return NULL;
 }
 
-/* ---- Doors -------------------------------------------------------------------------------------------------------- */
+/* ---- Doors --------------------------------------------------------------------------------------------------------
+ */
 
 /** Fields of one connector have the same kinds at the same places, so that a field is its length, or NONE for null,
  * and its bytes; the length alone tells every other difference. */
@@ -209,7 +211,8 @@ static struct door *door_add(struct keys *keys, struct cp_arena *arena, const st
 	return door;
 }
 
-/* ---- Routes of a door ------------------------------------------------------------------------------------------------ */
+/* ---- Routes of a door
+ * ------------------------------------------------------------------------------------------------ */
 
 static uint64_t route_hash(const struct door *door, struct text path, enum subport subport, struct text name)
 {
@@ -286,16 +289,17 @@ static void route_keep(struct keys *keys, struct door *door, struct route *route
 		slots_add(&keys->routes, hash, route);
 }
 
-/* ---- All together ---------------------------------------------------------------------------------------------------- */
+/* ---- All together
+ * ---------------------------------------------------------------------------------------------------- */
 
-int keys_init(struct keys *keys, size_t count)
+int table_keys_init(struct keys *keys, size_t count)
 {
 	if (slots_init(&keys->doors, count) != CP_OK)
 		return CP_ENOMEM;
 	return slots_init(&keys->routes, count);
 }
 
-void keys_deinit(struct keys *keys)
+void table_keys_deinit(struct keys *keys)
 {
 	free(keys->doors.at);
 	free(keys->routes.at);
@@ -309,7 +313,7 @@ static enum subport subport_of(struct text name)
 	return name.length == 1 && name.at[0] == '*' ? SUBPORT_ANY : SUBPORT_NAMED;
 }
 
-int keys_add(struct keys *keys, struct cp_arena *arena, const struct cp_address *address, struct route **out)
+int table_keys_add(struct keys *keys, struct cp_arena *arena, const struct cp_address *address, struct route **out)
 {
 	struct question question = question_of(address);
 	enum subport subport = subport_of(question.name);
@@ -339,8 +343,10 @@ static const struct door *door_find_wildcard(const struct keys *keys, const stru
 	return door_find(keys, &wide);
 }
 
-const struct route *keys_find(const struct keys *keys, const struct cp_address *address)
+const struct route *table_keys_find(const struct keys *keys, const struct cp_address *address)
 {
+	if (!keys->doors.at)
+		return NULL; /* a table without routes, or one that could not be read */
 	struct question question = question_of(address);
 	const struct door *door = door_find(keys, &question);
 	if (!door)
@@ -353,16 +359,17 @@ const struct route *keys_find(const struct keys *keys, const struct cp_address *
 	return route ? route : route_find(keys, door, (struct text){NULL, 0}, question.name);
 }
 
-bool keys_exact(const struct route *route, const struct cp_address *address)
+bool table_keys_exact(const struct route *route, const struct cp_address *address)
 {
 	struct question question = question_of(address);
 	return door_is(route->door, &question) &&
 		   route_is(route, route->door, question.path, subport_of(question.name), question.name);
 }
 
-/* ---- Printing -------------------------------------------------------------------------------------------------------- */
+/* ---- Printing
+ * -------------------------------------------------------------------------------------------------------- */
 
-const char *keys_address_text(const struct cp_address *address, struct cp_arena *arena)
+const char *table_keys_address_text(const struct cp_address *address, struct cp_arena *arena)
 {
 	size_t length = cp_address_print(address, NULL, 0);
 	char *text = cp_arena_alloc(arena, length + 1);
@@ -375,7 +382,7 @@ static struct cp_value part_value(const char *text, size_t length, bool there)
 	return there ? cp_string(text, length) : cp_null();
 }
 
-const char *keys_print(const struct route *route, struct cp_arena *arena)
+const char *table_keys_print(const struct route *route, struct cp_arena *arena)
 {
 	struct cp_address key = *route->door->address;
 	struct cp_field *fields = cp_arena_alloc(arena, key.fields.count * sizeof(*fields));
@@ -393,5 +400,5 @@ const char *keys_print(const struct route *route, struct cp_arena *arena)
 		else
 			fields[i].value = part_value(name, route->name_length, route->subport == SUBPORT_NAMED);
 	}
-	return keys_address_text(&key, arena);
+	return table_keys_address_text(&key, arena);
 }

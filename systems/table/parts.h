@@ -28,7 +28,8 @@ struct reference {
 	const struct cp_address *address;  /* asked about; NULL: the same as ours, or the template's */
 	const struct template *template;   /* its address if that has templates, or NULL */
 	const struct cp_address *key;      /* of the route that it is the whole of; NULL: it depends on conditions */
-	const struct cp_settings *setting; /* its place; valid until the table's check has returned */
+	const struct cp_settings *setting; /* valid until the table's check has returned */
+	const char *where;                 /* its place */
 	struct reference *next;            /* all of the table */
 };
 
@@ -78,11 +79,12 @@ struct route {
 	struct goal goal;
 	uint8_t subport; /* enum subport */
 	bool any_path;
+	uint32_t number; /* which one in the configuration, from 0 */
 	uint32_t path_length, name_length;
 	char text[]; /* the path, then the name of the subport */
 };
 
-/* ---- Keys: finding the route for an address (keys.c) ------------------------------------------------------------ */
+/* ---- Keys: finding the route for an address (keys.c) ----------------------------------------------------------- */
 
 /** A socket that has keys. Also in one piece. */
 struct door {
@@ -113,105 +115,106 @@ struct keys {
 };
 
 /** @param count  how many keys there may be @return CP_OK or CP_ENOMEM */
-int keys_init(struct keys *keys, size_t count);
-void keys_deinit(struct keys *keys);
+int table_keys_init(struct keys *keys, size_t count);
+void table_keys_deinit(struct keys *keys);
 
 /** Add a key.
  * @param out  its route, goal still to be filled; with CP_EEXIST: the one that is there
  * @return CP_OK; CP_EEXIST: it is the same as an earlier key */
-int keys_add(struct keys *keys, struct cp_arena *arena, const struct cp_address *address, struct route **out);
+int table_keys_add(struct keys *keys, struct cp_arena *arena, const struct cp_address *address, struct route **out);
 
 /** The route for an address: the exact path before any path, and in each of them the exact subport, then `!*`; never
  * the route without a subport for an address with one. An address with a specific host of which the table has no key
  * is answered like the wildcard of its family on the same port. @return NULL if there is none */
-const struct route *keys_find(const struct keys *keys, const struct cp_address *address);
+const struct route *table_keys_find(const struct keys *keys, const struct cp_address *address);
 
 /** Whether the route's key is exactly this address, not a wider one. */
-bool keys_exact(const struct route *route, const struct cp_address *address);
+bool table_keys_exact(const struct route *route, const struct cp_address *address);
 
 /** The key as canonical text, made in `arena`. */
-const char *keys_print(const struct route *route, struct cp_arena *arena);
+const char *table_keys_print(const struct route *route, struct cp_arena *arena);
 
 /** Canonical text of an address, made in `arena`. */
-const char *keys_address_text(const struct cp_address *address, struct cp_arena *arena);
+const char *table_keys_address_text(const struct cp_address *address, struct cp_arena *arena);
 
-/* ---- The table (table.c) ---------------------------------------------------------------------------------------- */
+/* ---- The table (table.c) --------------------------------------------------------------------------------------- */
 
 struct table {
 	struct cp_system *system;
 	struct cp_router *router;
 	struct cp_arena *arena;
-	const struct cp_settings *routes; /* what the table says; NULL behind check */
+	const struct cp_settings *routes; /* what the table says; NULL: there are none, or check has returned */
 	bool bind;
 	struct keys keys;
-	struct reference *references;
+	struct reference *references; /* in the order of the file */
 };
 
 extern const struct cp_router_def table_router_def;
 
-/* ---- Reading (reading.c) ---------------------------------------------------------------------------------------- */
+/* ---- Reading (reading.c) --------------------------------------------------------------------------------------- */
 
 /** One pass over the routes of a table. */
 struct reading {
 	struct table *table;
 	const struct cp_scope *scope;
 	struct cp_arena *arena;       /* the table's */
-	const struct cp_address *key; /* of the route that is read now */
+	const struct cp_address *key; /* of the route that is read now; NULL: it is none */
+	struct reference **last_reference;
 	size_t errors;
 };
 
 enum { READING_ERRORS_MAX = 1000 }; /* as many as anyone would read; reading stops behind them */
 
-/** Read every route, bind every key. Errors are reported; all of them, up to READING_ERRORS_MAX.
- * @return CP_OK or CP_EINVAL */
-int reading_run(struct table *table);
+/** Read every route, bind every key. Errors are reported; all of them, up to READING_ERRORS_MAX. */
+void table_reading_run(struct table *table);
 
-/** Report an error at a value, `offset` bytes into a string, or `offset` bytes into the key of the route. @return false */
-bool reading_error(struct reading *reading, const struct cp_settings *setting, const char *format, ...)
+/** Report an error at a value, `offset` bytes into a string, or `offset` bytes into the key of the route. @return false
+ */
+bool table_reading_error(struct reading *reading, const struct cp_settings *setting, const char *format, ...)
 	CP_PRINTF(3, 4);
-bool reading_error_at(struct reading *reading, const struct cp_settings *setting, size_t offset, const char *format,
-					  ...) CP_PRINTF(4, 5);
-bool reading_full(const struct reading *reading);
-bool reading_error_key(struct reading *reading, const struct cp_settings *setting, size_t offset, const char *format,
-					   ...) CP_PRINTF(4, 5);
+bool table_reading_error_at(struct reading *reading, const struct cp_settings *setting, size_t offset,
+							const char *format, ...) CP_PRINTF(4, 5);
+bool table_reading_full(const struct reading *reading);
+bool table_reading_error_key(struct reading *reading, const struct cp_settings *setting, size_t offset,
+							 const char *format, ...) CP_PRINTF(4, 5);
 /** Parse an address, `offset` bytes into a string. @return NULL after an error was reported */
-const struct cp_address *reading_address(struct reading *reading, const struct cp_settings *setting, size_t offset,
-										 const char *text, size_t length);
+const struct cp_address *table_reading_address(struct reading *reading, const struct cp_settings *setting,
+											   size_t offset, const char *text, size_t length);
 /** A value of the wrong kind: `found` is named. @return false */
-bool reading_unexpected(struct reading *reading, const struct cp_settings *setting, const char *expected);
+bool table_reading_unexpected(struct reading *reading, const struct cp_settings *setting, const char *expected);
 
-/* ---- Targets (target.c) ----------------------------------------------------------------------------------------- */
+/* ---- Targets (target.c) ---------------------------------------------------------------------------------------- */
 
 /** Read what a string, or a list of strings, says to do. @return false after errors were reported */
-bool target_read(struct reading *reading, const struct cp_settings *setting, struct goal *goal);
+bool table_target_read(struct reading *reading, const struct cp_settings *setting, struct goal *goal);
 
 /** Fill an answer with a goal other than GOAL_RULES. A template whose result is no address becomes a refusal. */
-void target_answer(const struct goal *goal, struct cp_request *request, struct cp_answer *answer);
+void table_target_answer(const struct goal *goal, struct cp_request *request, struct cp_answer *answer);
 
-/* ---- Templates (template.c) ------------------------------------------------------------------------------------- */
+/* ---- Templates (template.c) ------------------------------------------------------------------------------------ */
 
 /** Make a template of an address that was parsed with CP_PARSE_TEMPLATE and has that flag.
  * @param text    the address as it was written, `offset` bytes into the string
  * @return NULL after errors were reported */
-const struct template *template_read(struct reading *reading, const struct cp_settings *setting, size_t offset,
-									 const char *text, const struct cp_address *address);
+const struct template *table_template_read(struct reading *reading, const struct cp_settings *setting, size_t offset,
+										   const char *text, const struct cp_address *address);
 
 /** Fill the template in for a request. Values come from the incoming address and the facts.
  * @return NULL with `reason` set, for the log, in the request's arena */
-const struct cp_address *template_expand(const struct template *template, struct cp_request *request,
-										 const char **reason);
+const struct cp_address *table_template_expand(const struct template *template, struct cp_request *request,
+											   const char **reason);
 
-/* ---- Conditions (condition.c) ----------------------------------------------------------------------------------- */
+/* ---- Conditions (condition.c) ---------------------------------------------------------------------------------- */
 
 /** Read the table `when` of a rule. @return false after errors were reported */
-bool condition_read(struct reading *reading, const struct cp_settings *when, struct rule *rule);
+bool table_condition_read(struct reading *reading, const struct cp_settings *when, struct rule *rule);
 
 /** Whether all conditions of the rule hold. Explains itself. @param number  of the rule, from 1, for explaining */
-bool condition_hold(const struct rule *rule, uint32_t number, struct cp_request *request);
+bool table_condition_hold(const struct rule *rule, uint32_t number, struct cp_request *request);
 
-/* ---- Chains of routers (chain.c) -------------------------------------------------------------------------------- */
+/* ---- Chains of routers (chain.c) ------------------------------------------------------------------------------- */
 
-/** Follow every reference of the table, report those that lead back. @return CP_OK or CP_EINVAL */
-int chain_check(struct table *table);
+/** Follow every reference of the table, report those that lead back. */
+void table_chain_check(struct table *table);
 
 #endif

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Addresses --------------------------------------------------------------------------------------------------------- */
+/* ---- Addresses
+ * --------------------------------------------------------------------------------------------------------- */
 
 static const char *carries_word(bool messages)
 {
@@ -16,57 +17,73 @@ static bool check_carries(struct reading *reading, const struct cp_settings *set
 {
 	bool in_messages, in_any, out_messages, out_any;
 	struct cp_error error;
+	if (!reading->key)
+		return true;
 	if (cp_address_carries(target, &out_messages, &out_any, &error) != CP_OK)
-		return reading_error(reading, setting, "%s", error.message);
+		return table_reading_error(reading, setting, "%s", error.message);
 	if (cp_address_carries(reading->key, &in_messages, &in_any, NULL) != CP_OK)
 		return true; /* reported where the key is bound */
 	if (in_any || out_any || in_messages == out_messages)
 		return true;
-	return reading_error(reading, setting, "\"%s\" carries %s, but the route's key \"%s\" carries %s", target->alias,
-						 carries_word(out_messages), reading->key->alias, carries_word(in_messages));
+	return table_reading_error(reading, setting, "\"%s\" carries %s, but the route's key \"%s\" carries %s",
+							   target->alias, carries_word(out_messages), reading->key->alias,
+							   carries_word(in_messages));
 }
 
 static bool check_connects(struct reading *reading, const struct cp_settings *setting, const struct cp_address *target)
 {
 	if (!target->connector->def->connect)
-		return reading_error(reading, setting, "expected an address that can be connected to, but \"%s\" cannot connect",
-							 target->alias);
+		return table_reading_error(
+			reading, setting, "expected an address that can be connected to, but \"%s\" cannot connect", target->alias);
 	for (uint32_t i = 0; i < target->layer_count; i++) {
 		const struct cp_converter_def *def = target->layers[i].converter->def;
 		if (!def->connect)
-			return reading_error(reading, setting,
-								 "expected an address that can be connected to, but the converter \"%s\" cannot connect",
-								 def->id);
+			return table_reading_error(
+				reading, setting,
+				"expected an address that can be connected to, but the converter \"%s\" cannot connect", def->id);
 	}
 	return true;
+}
+
+static bool check_subport(struct reading *reading, const struct cp_settings *setting, const struct cp_address *target)
+{
+	size_t length;
+	const char *name = cp_address_multiplex(target, &length);
+	if (!name || length != 1 || name[0] != '*')
+		return true;
+	return table_reading_error(reading, setting,
+							   "expected the name of a subport behind \"!\": \"*\" stands only in keys; "
+							   "\"!{multiplex}\" hands the client's on");
 }
 
 static bool read_address(struct reading *reading, const struct cp_settings *setting, const char *text, size_t length,
 						 struct target *target)
 {
-	target->address = reading_address(reading, setting, 0, text, length);
+	target->address = table_reading_address(reading, setting, 0, text, length);
 	if (!target->address)
 		return false;
 	bool good = check_connects(reading, setting, target->address);
+	good = check_subport(reading, setting, target->address) && good;
 	good = check_carries(reading, setting, target->address) && good;
 	if (!(target->address->flags & CP_PARSE_TEMPLATE))
 		return good;
-	target->template = template_read(reading, setting, 0, text, target->address);
+	target->template = table_template_read(reading, setting, 0, text, target->address);
 	return target->template && good;
 }
 
-/* ---- References ---------------------------------------------------------------------------------------------------------- */
+/* ---- References
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static bool reference_address(struct reading *reading, const struct cp_settings *setting, const char *whole,
 							  const char *text, size_t length, struct reference *reference)
 {
 	size_t offset = (size_t)(text - whole);
-	reference->address = reading_address(reading, setting, offset, text, length);
+	reference->address = table_reading_address(reading, setting, offset, text, length);
 	if (!reference->address)
 		return false;
 	if (!(reference->address->flags & CP_PARSE_TEMPLATE))
 		return true;
-	reference->template = template_read(reading, setting, offset, text, reference->address);
+	reference->template = table_template_read(reading, setting, offset, text, reference->address);
 	return reference->template;
 }
 
@@ -80,27 +97,32 @@ static struct reference *read_reference(struct reading *reading, const struct cp
 	rest += strspn(rest, " ");
 
 	struct reference *reference = cp_arena_alloc(reading->arena, sizeof(*reference));
-	*reference = (struct reference){.setting = setting, .router = cp_scope_router(reading->scope, id)};
+	*reference = (struct reference){
+		.setting = setting,
+		.where = cp_arena_strdup(reading->arena, cp_settings_where(setting)),
+		.router = cp_scope_router(reading->scope, id),
+	};
 	bool good = true;
 	if (id_length == 0)
-		good = reading_error_at(reading, setting, 1, "expected the id of a router behind \">\"");
+		good = table_reading_error_at(reading, setting, 1, "expected the id of a router behind \">\"");
 	else if (!reference->router)
-		good = reading_error_at(reading, setting, 1, "unknown router \"%s\"", id);
+		good = table_reading_error_at(reading, setting, 1, "unknown router \"%s\"", id);
 	if (*rest)
 		good = reference_address(reading, setting, text, rest, length - (size_t)(rest - text), reference) && good;
 	if (!good)
 		return NULL;
-	reference->next = reading->table->references;
-	reading->table->references = reference;
+	*reading->last_reference = reference;
+	reading->last_reference = &reference->next;
 	return reference;
 }
 
-/* ---- Strings and lists of strings ------------------------------------------------------------------------------------------ */
+/* ---- Strings and lists of strings
+ * ------------------------------------------------------------------------------------------ */
 
 static bool read_text(struct reading *reading, const struct cp_settings *setting, const char **text, size_t *length)
 {
 	if (cp_settings_kind(setting) != CP_SETTINGS_STRING)
-		return reading_unexpected(reading, setting, "an address, as \"tcp:10.0.0.1:80\", or \">router\"");
+		return table_reading_unexpected(reading, setting, "an address, as \"tcp:10.0.0.1:80\", or \">router\"");
 	if (cp_settings_string(setting, text, length))
 		return true;
 	reading->errors++;
@@ -142,8 +164,9 @@ static bool read_member(struct reading *reading, const struct cp_settings *setti
 	if (!read_text(reading, setting, &text, &length))
 		return false;
 	if (text[0] == '>')
-		return reading_error(reading, setting,
-							 "expected an address: a list is tried in order, but \"%s\" hands the whole question on", text);
+		return table_reading_error(
+			reading, setting, "expected an address: a list is tried in order, but \"%s\" hands the whole question on",
+			text);
 	return read_address(reading, setting, text, length, target);
 }
 
@@ -165,25 +188,26 @@ static void keep_list(struct reading *reading, const struct target *list, size_t
 	goal->as.targets = targets;
 }
 
-bool target_read(struct reading *reading, const struct cp_settings *setting, struct goal *goal)
+bool table_target_read(struct reading *reading, const struct cp_settings *setting, struct goal *goal)
 {
 	if (cp_settings_kind(setting) != CP_SETTINGS_ARRAY)
 		return read_single(reading, setting, goal);
 	size_t count = cp_settings_count(setting);
 	if (count == 0)
-		return reading_error(reading, setting, "expected at least one address, found an empty list");
+		return table_reading_error(reading, setting, "expected at least one address, found an empty list");
 	if (count == 1)
 		return read_single(reading, cp_settings_at(setting, 0), goal);
 	struct target *list = cp_arena_alloc(reading->arena, count * sizeof(*list));
 	bool good = true;
-	for (size_t i = 0; i < count && !reading_full(reading); i++)
+	for (size_t i = 0; i < count && !table_reading_full(reading); i++)
 		good &= read_member(reading, cp_settings_at(setting, i), &list[i]);
 	if (good)
 		keep_list(reading, list, count, goal);
 	return good;
 }
 
-/* ---- Answers ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Answers
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 static void refuse(struct cp_answer *answer, const char *reason)
 {
@@ -197,7 +221,7 @@ static void answer_mixed(const struct goal *goal, struct cp_request *request, st
 	for (uint32_t i = 0; i < goal->count; i++) {
 		const struct target *target = &goal->as.mixed[i];
 		const char *reason = NULL;
-		targets[i] = target->template ? template_expand(target->template, request, &reason) : target->address;
+		targets[i] = target->template ? table_template_expand(target->template, request, &reason) : target->address;
 		if (!targets[i]) {
 			refuse(answer, reason);
 			return;
@@ -216,12 +240,12 @@ static void answer_reference(const struct reference *reference, struct cp_reques
 	if (!reference->template)
 		return;
 	const char *reason = NULL;
-	answer->address = template_expand(reference->template, request, &reason);
+	answer->address = table_template_expand(reference->template, request, &reason);
 	if (!answer->address)
 		refuse(answer, reason);
 }
 
-void target_answer(const struct goal *goal, struct cp_request *request, struct cp_answer *answer)
+void table_target_answer(const struct goal *goal, struct cp_request *request, struct cp_answer *answer)
 {
 	switch ((enum goal_kind)goal->kind) {
 	case GOAL_TARGET:

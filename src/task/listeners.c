@@ -1,0 +1,121 @@
+#include "listeners.h"
+
+#include "../base/memory.h"
+
+#include <connpipe/log.h>
+#include <connpipe/system.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct listener_entry *find(const struct listeners *listeners, const char *key)
+{
+	struct listener_entry *entry = listeners->first;
+	while (entry && strcmp(entry->key, key) != 0)
+		entry = entry->next;
+	return entry;
+}
+
+static void unbind(struct listeners *listeners, struct listener_entry *entry)
+{
+	struct listener_entry **at = &listeners->first;
+	while (*at != entry)
+		at = &(*at)->next;
+	*at = entry->next;
+	entry->listener->ops->unbind(entry->listener);
+	cp_system_unpin(entry->system);
+	free(entry->key);
+	free(entry);
+}
+
+static void log_bound(const struct listener_entry *entry)
+{
+	char name[512];
+	if (!cp_log_enabled(CP_INFO))
+		return;
+	entry->listener->ops->name(entry->listener, name, sizeof(name));
+	cp_log(CP_INFO, "main", "bound %s", name);
+}
+
+static struct listener_entry *bind_new(struct listeners *listeners, const struct binding *binding, uint32_t workers,
+									   struct cp_error *error)
+{
+	struct cp_connector *connector = binding->address->connector;
+	struct cp_listener *listener = NULL;
+	int result = connector->def->bind(connector, binding->address, workers, &listener, error);
+	if (result != CP_OK) {
+		error->code = result;
+		return NULL;
+	}
+	struct listener_entry *entry = xcalloc(1, sizeof(*entry));
+	entry->key = xstrdup(binding->key);
+	entry->listener = listener;
+	entry->system = connector->system;
+	cp_system_pin(entry->system);
+	entry->next = listeners->first;
+	listeners->first = entry;
+	return entry;
+}
+
+static int bind_one(struct listeners *listeners, struct binding *binding, uint32_t workers, struct report *report)
+{
+	struct cp_error error = {0};
+	struct listener_entry *entry = find(listeners, binding->key);
+	if (!entry)
+		entry = bind_new(listeners, binding, workers, &error);
+	if (!entry) {
+		report_add(report, "", "cannot bind %s: %s", binding->text, error.message);
+		return error.code;
+	}
+	entry->plans++;
+	binding->listener = entry;
+	return CP_OK;
+}
+
+int listeners_bind(struct listeners *listeners, struct plan *plan, uint32_t workers, struct report *report)
+{
+	int first_failure = CP_OK;
+	for (uint32_t i = 0; i < plan->count; i++) {
+		int result = bind_one(listeners, &plan->bindings[i], workers, report);
+		if (first_failure == CP_OK)
+			first_failure = result;
+	}
+	if (first_failure != CP_OK)
+		listeners_release(listeners, plan);
+	return first_failure;
+}
+
+/** The new generation's system takes over from the old one's if its code is the same, so that the old one can go. */
+static void hand_over(struct listener_entry *entry, struct cp_connector *connector)
+{
+	if (entry->system == connector->system || entry->listener->connector->def != connector->def)
+		return;
+	cp_system_pin(connector->system);
+	cp_system_unpin(entry->system);
+	entry->system = connector->system;
+	entry->listener->connector = connector;
+}
+
+void listeners_in_use(struct plan *plan)
+{
+	for (uint32_t i = 0; i < plan->count; i++) {
+		struct listener_entry *entry = plan->bindings[i].listener;
+		hand_over(entry, plan->bindings[i].address->connector);
+		if (!entry->announced)
+			log_bound(entry);
+		entry->announced = true;
+	}
+}
+
+void listeners_release(struct listeners *listeners, struct plan *plan)
+{
+	for (uint32_t i = 0; i < plan->count; i++) {
+		struct listener_entry *entry = plan->bindings[i].listener;
+		plan->bindings[i].listener = NULL;
+		if (!entry || --entry->plans > 0)
+			continue;
+		if (entry->announced)
+			cp_log(CP_INFO, "main", "unbound %s", entry->key);
+		unbind(listeners, entry);
+	}
+}

@@ -1,0 +1,202 @@
+/* A table: its life as a system, and its answers as a router. */
+#include "table.h"
+
+#include "parts.h"
+
+#include <stdlib.h>
+
+/* ---- Settings
+ * ------------------------------------------------------------------------------------------------------------ */
+
+/** `bind` of the configuration wins over that of the file. */
+static void read_bind(struct table *table, const struct cp_settings *settings, const struct cp_settings *file)
+{
+	table->bind = true;
+	if (file)
+		cp_settings_get_bool(file, "bind", &table->bind);
+	cp_settings_get_bool(settings, "bind", &table->bind);
+}
+
+static const struct cp_settings *open_file(const struct cp_settings *path)
+{
+	const char *text;
+	size_t length;
+	return cp_settings_string(path, &text, &length) ? cp_settings_open(path, text) : NULL;
+}
+
+/** What says where the routes are. @return the table that has them, or NULL after an error was reported */
+static const struct cp_settings *find_routes(const struct cp_settings *settings, const struct cp_settings **file)
+{
+	const struct cp_settings *path = cp_settings_get(settings, "path");
+	const struct cp_settings *routes = cp_settings_get(settings, "routes");
+	if (!path && !routes)
+		cp_settings_error(settings, "expected `routes`, a table of addresses, or `path`, a file that has it");
+	if (path && routes) {
+		cp_settings_error(path, "expected `path` or `routes`, found both");
+		return NULL;
+	}
+	if (!path)
+		return routes;
+	*file = open_file(path);
+	if (!*file)
+		return NULL;
+	routes = cp_settings_get(*file, "routes");
+	if (!routes)
+		cp_settings_error(*file, "expected a table `routes` in this file");
+	return routes;
+}
+
+static void read_settings(struct table *table, const struct cp_settings *settings)
+{
+	const struct cp_settings *file = NULL, *routes = find_routes(settings, &file);
+	read_bind(table, settings, file);
+	if (file)
+		cp_settings_finish(file);
+	if (routes && cp_settings_want(routes, CP_SETTINGS_TABLE))
+		table->routes = routes;
+}
+
+/* ---- Life: what was reported fails the load at its end, so phases say CP_OK and go on, and all errors are seen - */
+
+enum { FIRST_BLOCK = 4096 };
+
+static int table_load(struct cp_system *self, const struct cp_settings *settings)
+{
+	if (!settings) {
+		cp_system_error(self, "a table needs settings: `routes` or `path`");
+		return CP_EINVAL;
+	}
+	struct cp_arena *arena = cp_arena_new(FIRST_BLOCK);
+	struct table *table = cp_arena_alloc(arena, sizeof(*table));
+	*table = (struct table){.system = self, .arena = arena};
+	cp_system_set_data(self, table);
+	read_settings(table, settings);
+	return cp_register_router(self, &table_router_def, NULL, table, &table->router);
+}
+
+static int table_link(struct cp_system *self)
+{
+	struct table *table = cp_system_data(self);
+	if (table->routes)
+		table_reading_run(table);
+	return CP_OK;
+}
+
+static int table_check(struct cp_system *self)
+{
+	struct table *table = cp_system_data(self);
+	table_chain_check(table);
+	table->routes = NULL;
+	return CP_OK;
+}
+
+static void table_unload(struct cp_system *self)
+{
+	struct table *table = cp_system_data(self);
+	if (!table)
+		return;
+	table_keys_deinit(&table->keys);
+	cp_arena_free(table->arena);
+	cp_system_set_data(self, NULL);
+}
+
+/* ---- Answers
+ * ------------------------------------------------------------------------------------------------------------- */
+
+static void explain_key(const struct route *route, struct cp_request *request)
+{
+	if (!cp_request_explaining(request))
+		return;
+	if (route)
+		cp_request_explain(request, "  key \"%s\" matches", table_keys_print(route, cp_request_arena(request)));
+	else
+		cp_request_explain(request, "  no key matches");
+}
+
+/** The goal of the first rule that holds, or NULL. */
+static const struct goal *choose(const struct goal *rules, struct cp_request *request)
+{
+	for (uint32_t i = 0; i < rules->count; i++) {
+		if (table_condition_hold(&rules->as.rules[i], i + 1, request))
+			return &rules->as.rules[i].goal;
+	}
+	return NULL;
+}
+
+static int table_route(struct cp_router *router, struct cp_request *request, struct cp_answer *answer,
+					   struct cp_error *error)
+{
+	(void)error;
+	const struct table *table = router->arg;
+	const struct cp_address *address = cp_request_address(request);
+	const struct route *route = address ? table_keys_find(&table->keys, address) : NULL;
+	explain_key(route, request);
+	const struct goal *goal = route ? &route->goal : NULL;
+	if (goal && goal->kind == GOAL_RULES)
+		goal = choose(goal, request);
+	if (goal)
+		table_target_answer(goal, request, answer);
+	else
+		answer->kind = CP_ANSWER_NONE;
+	return CP_OK;
+}
+
+static bool depends(const struct goal *goal)
+{
+	switch ((enum goal_kind)goal->kind) {
+	case GOAL_TARGET:
+	case GOAL_TARGETS:
+		return false;
+	case GOAL_REFERENCE:
+		return goal->as.reference->template;
+	case GOAL_MIXED:
+	case GOAL_RULES:
+		return true;
+	}
+	return true;
+}
+
+static int table_follow(struct cp_router *router, const struct cp_address *address, struct cp_answer *answer)
+{
+	const struct table *table = router->arg;
+	const struct route *route = table_keys_find(&table->keys, address);
+	if (!route) {
+		answer->kind = CP_ANSWER_NONE;
+		return CP_OK;
+	}
+	if (depends(&route->goal))
+		return CP_AGAIN;
+	table_target_answer(&route->goal, NULL, answer);
+	return CP_OK;
+}
+
+const struct cp_router_def table_router_def = {
+	.size = sizeof(struct cp_router_def),
+	.route = table_route,
+	.follow = table_follow,
+};
+
+/* ---- The type
+ * -------------------------------------------------------------------------------------------------------------- */
+
+static const struct cp_system_def table_system = {
+	.abi = CP_ABI_VERSION,
+	.size = sizeof(struct cp_system_def),
+	.load = table_load,
+	.link = table_link,
+	.check = table_check,
+	.unload = table_unload,
+};
+
+static int type_load(struct cp_system *self, const struct cp_settings *settings)
+{
+	(void)settings;
+	return cp_register_type(self, "table", &table_system);
+}
+
+const struct cp_system_def table_type_system = {
+	.abi = CP_ABI_VERSION,
+	.size = sizeof(struct cp_system_def),
+	.id = "1e1001.connpipe.table",
+	.load = type_load,
+};
