@@ -330,8 +330,11 @@ static int take_shared(struct parser *p, const struct cp_part *rest)
 	struct draft *draft = p->draft;
 	const struct cp_connector_def *def = draft->connector->def;
 	struct cp_rest *parts = &draft->parts;
-	int result = template_check(rest, p->error);
+	bool is_template;
+	int result = template_check(rest, &is_template, p->error);
 
+	if (!is_template)
+		draft->flags &= ~CP_PARSE_TEMPLATE; /* braces in values were escaped: they are none of a {name} */
 	if (result == CP_OK)
 		result = rest_split(def, rest, parts, p->error);
 	if (result == CP_OK)

@@ -47,11 +47,11 @@ static int brace_error(const struct cp_part *rest, size_t at, struct cp_error *e
 						 "\"{\" begins a template, which cannot stand here; a brace itself is written %%7B");
 }
 
-int template_check(const struct cp_part *rest, struct cp_error *error)
+int template_check(const struct cp_part *rest, bool *found, struct cp_error *error)
 {
 	size_t literal = SIZE_MAX, skip;
-	bool found = false;
 
+	*found = false;
 	for (size_t at = 0; at < rest->length; at++) {
 		switch (rest->at[at]) {
 		case '{':
@@ -60,7 +60,7 @@ int template_check(const struct cp_part *rest, struct cp_error *error)
 			if (skip == 0)
 				return brace_error(rest, at, error);
 			at += skip - 1;
-			found = true;
+			*found = true;
 			break;
 		case '%':
 			if (literal == SIZE_MAX && is_escaped_brace(rest->at + at, rest->length - at))
@@ -69,7 +69,7 @@ int template_check(const struct cp_part *rest, struct cp_error *error)
 		}
 	}
 	/* Unescaped, a brace could not be told from one that begins a name. */
-	if (found && literal != SIZE_MAX)
+	if (*found && literal != SIZE_MAX)
 		return cp_part_error(rest, literal, CP_EINVAL, error,
 							 "a brace itself cannot stand in an address with a {name}");
 	return CP_OK;

@@ -33,18 +33,23 @@ void *xcalloc(size_t count, size_t bytes)
 	return memory;
 }
 
-void *xreallocarray(void *memory, size_t count, size_t bytes)
+void *xrealloc(void *memory, size_t bytes)
 {
-	void *moved = count && bytes ? reallocarray(memory, count, bytes) : realloc(memory, 1);
+	void *moved = realloc(memory, bytes ? bytes : 1);
 
 	if (!moved)
 		no_memory();
 	return moved;
 }
 
-void *xrealloc(void *memory, size_t bytes)
+/* Not with reallocarray(), whose overflow the address sanitizer takes for a mistake. */
+void *xreallocarray(void *memory, size_t count, size_t bytes)
 {
-	return xreallocarray(memory, bytes, 1);
+	size_t product;
+
+	if (__builtin_mul_overflow(count, bytes, &product))
+		no_memory();
+	return xrealloc(memory, product);
 }
 
 char *xstrdup(const char *text)

@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "offline.h"
 
+#include "../base/memory.h"
 #include "../route/request.h"
 #include "../route/routing.h"
 
@@ -109,41 +110,49 @@ static int parse_address(struct question *question, const char *text)
 	return cli_error("%s: %s", error.where, error.message);
 }
 
-/** `from=IP` is the peer; everything else is a fact. */
-static int take_fact(struct question *question, const char *word)
+/** `from=IP` is the peer; everything else is a fact. @return whether `word` is `from=IP`, with `peer` filled */
+static bool is_peer(const char *word, struct cp_peer *peer)
 {
-	const char *equals = strchr(word, '=');
-	const char *text = equals ? equals + 1 : NULL;
-	struct cp_peer peer = {.port = 0};
-	struct cp_value value;
+	return strncmp(word, "from=", 5) == 0 && cp_ip_parse(word + 5, strlen(word + 5), &peer->ip);
+}
 
-	if (!equals || equals == word)
-		return cli_usage_error(&command_route, "\"%s\" is no name=value", word);
-	if (strncmp(word, "from=", 5) == 0) {
-		if (!cp_ip_parse(text, strlen(text), &peer.ip))
-			return cli_usage_error(&command_route, "\"%s\" is no IP address", text);
-		cp_request_set_peer(&question->request, &peer);
-		return CLI_OK;
+/** Wrong words are said before anything is loaded. */
+static int check_words(const struct cli *cli)
+{
+	for (int i = 1; i < cli->count; i++) {
+		const char *word = cli->words[i], *equals = strchr(word, '=');
+		struct cp_peer peer;
+
+		if (!equals || equals == word)
+			return cli_usage_error(&command_route, "\"%s\" is no name=value", word);
+		if (strncmp(word, "from=", 5) == 0 && !is_peer(word, &peer))
+			return cli_usage_error(&command_route, "\"%s\" is no IP address", word + 5);
 	}
-	value = cp_string(text, strlen(text));
-	cp_request_set_fact(&question->request, cp_arena_strndup(question->arena, word, (size_t)(equals - word)), &value);
 	return CLI_OK;
 }
 
-static int prepare_request(struct question *question, const struct cli *cli)
+static void take_fact(struct question *question, const char *word)
+{
+	const char *equals = strchr(word, '=');
+	struct cp_value value = cp_string(equals + 1, strlen(equals + 1));
+	struct cp_peer peer = {.port = 0};
+
+	if (is_peer(word, &peer))
+		cp_request_set_peer(&question->request, &peer);
+	else
+		cp_request_set_fact(&question->request,
+							cp_arena_strndup(question->arena, word, (size_t)(equals - word)), &value);
+}
+
+static void prepare_request(struct question *question, const struct cli *cli)
 {
 	struct cp_peer nobody = {.port = 0};
 
 	request_init(&question->request, question->offline.loop, question->offline.generation->scope, question->address,
 				 &nobody);
 	question->request.explain = print_step;
-	for (int i = 1; i < cli->count; i++) {
-		int result = take_fact(question, cli->words[i]);
-
-		if (result != CLI_OK)
-			return result;
-	}
-	return CLI_OK;
+	for (int i = 1; i < cli->count; i++)
+		take_fact(question, cli->words[i]);
 }
 
 /* ---- Asking ---------------------------------------------------------------------------------------------------------- */
@@ -228,18 +237,21 @@ static int answer_question(struct question *question, const struct cli *cli)
 	result = find_socket(question, text);
 	if (result != CLI_OK)
 		return result;
-	result = prepare_request(question, cli);
-	if (result == CLI_OK)
-		result = ask_and_print(question);
+	prepare_request(question, cli);
+	result = ask_and_print(question);
 	request_deinit(&question->request);
 	return result;
 }
 
 static int run_route(const struct cli *cli)
 {
-	struct question *question = calloc(1, sizeof(*question));
-	int result = question ? offline_open(&question->offline, cli->directory) : cli_error("out of memory");
+	struct question *question;
+	int result = check_words(cli);
 
+	if (result != CLI_OK)
+		return result;
+	question = xcalloc(1, sizeof(*question));
+	result = offline_open(&question->offline, cli->directory);
 	if (result == CLI_OK) {
 		question->arena = cp_arena_new(0);
 		result = answer_question(question, cli);
@@ -255,12 +267,12 @@ const struct cli_command command_route = {
 	.arguments = "ADDRESS [name=value …]",
 	.summary = "where would this connection go, and why",
 	.text = "Asks the routers of the configuration about a connection to ADDRESS and prints each step and the targets,\n"
-			"in the order in which they would be tried. What is known of the connection is given as facts:\n"
+			"in the order in which they would be tried.\n"
 			"\n"
-			"  connpipe route 'tcp:*4:443' from=192.0.2.7 sni=www.example.org\n"
+			"  connpipe route 'tcp:*4:443' from=192.0.2.7\n"
 			"  connpipe route 'tcp:127.0.0.1:25565!ssh'\n"
 			"\n"
-			"from=IP is the client's address. Exits 0 if there is a target, 1 if the connection would be refused.\n",
+			"from=IP is the client's address; any other name=value is a fact that a router may ask for. Exits 0 if there is a target, 1 if the connection would be refused.\n",
 	.least = 1,
 	.most = -1,
 	.run = run_route,

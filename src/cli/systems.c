@@ -22,7 +22,7 @@ static void append_text(json_t *array, const char *text)
 static json_t *describe_connector(const struct cp_connector *connector)
 {
 	const struct cp_connector_def *def = connector->def;
-	const char *carries = def->flags & CP_CONNECTOR_ANY        ? "both"
+	const char *carries = def->flags & CP_CONNECTOR_ANY        ? "bytes or messages"
 						  : def->flags & CP_CONNECTOR_MESSAGES ? "messages"
 															   : "bytes";
 	json_t *aliases = json_array();
@@ -146,7 +146,8 @@ static void print_connectors(const json_t *connectors, struct text_table *table)
 		table_cell(table, "connector");
 		table_cell(table, aliases);
 		table_cell(table, text_of(one, "syntax"));
-		table_cellf(table, "%s: %s", text_of(one, "carries"), abilities(one, "bind", "connect", can, sizeof(can)));
+		table_cell(table, text_of(one, "carries"));
+		table_cell(table, abilities(one, "bind", "connect", can, sizeof(can)));
 		free(aliases);
 	}
 }
@@ -160,8 +161,9 @@ static void print_converters(const json_t *converters, struct text_table *table)
 	json_array_foreach (converters, i, one) {
 		table_cell(table, "converter");
 		table_cell(table, text_of(one, "id"));
-		table_cell(table, abilities(one, "accept", "connect", can, sizeof(can)));
 		table_cell(table, "");
+		table_cell(table, "");
+		table_cell(table, abilities(one, "accept", "connect", can, sizeof(can)));
 	}
 }
 
@@ -178,11 +180,13 @@ static void print_routers(const json_t *routers, struct text_table *table)
 			table_cell(table, text_of(one, "id"));
 			table_cell(table, "asked by others only");
 			table_cell(table, "");
+			table_cell(table, "");
 		}
 		json_array_foreach (addresses, j, address) {
 			table_cell(table, j ? "" : "router");
 			table_cell(table, j ? "" : text_of(one, "id"));
 			table_cell(table, json_string_value(address));
+			table_cell(table, "");
 			table_cell(table, "");
 		}
 	}
@@ -194,7 +198,7 @@ static void print_system(const json_t *system)
 	struct text_table table;
 
 	printf("%s  (%s%s%s)\n", text_of(system, "id"), type ? type : "", type ? ", " : "", text_of(system, "origin"));
-	table_init(&table, 4);
+	table_init(&table, 5);
 	print_connectors(json_object_get(system, "connectors"), &table);
 	print_converters(json_object_get(system, "converters"), &table);
 	print_routers(json_object_get(system, "routers"), &table);

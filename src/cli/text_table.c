@@ -81,20 +81,30 @@ static size_t column_width(const struct text_table *table, size_t column)
 	return widest;
 }
 
+/** One row; empty cells at its end take no room. */
+static void print_row(const struct text_table *table, char *const *cells, const size_t *widths, FILE *file)
+{
+	size_t filled = table->columns;
+
+	while (filled > 0 && !*cells[filled - 1])
+		filled--;
+	for (size_t i = 0; i < filled; i++) {
+		bool last = i + 1 == filled;
+
+		fprintf(file, "%s%*s%s", cells[i], last ? 0 : (int)(widths[i] - width(cells[i])), "", last ? "" : "  ");
+	}
+	fputc('\n', file);
+}
+
 void table_print(const struct text_table *table, FILE *file, const char *indent)
 {
 	size_t *widths = xcalloc(table->columns, sizeof(*widths));
 
 	for (size_t i = 0; i < table->columns; i++)
 		widths[i] = column_width(table, i);
-	for (size_t i = 0; i < table->count; i++) {
-		size_t column = i % table->columns;
-		bool last = column + 1 == table->columns || i + 1 == table->count;
-
-		fprintf(file, "%s%s%*s", column == 0 ? indent : "  ", table->cells[i],
-				last ? 0 : (int)(widths[column] - width(table->cells[i])), "");
-		if (last)
-			fputc('\n', file);
+	for (size_t i = 0; i + table->columns <= table->count; i += table->columns) {
+		fputs(indent, file);
+		print_row(table, table->cells + i, widths, file);
 	}
 	free(widths);
 }

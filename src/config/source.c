@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,13 +80,17 @@ void source_deinit(struct source *source)
 
 /* ---- Checking ---------------------------------------------------------------------------------------------------- */
 
+/* Bytes of the byte order mark at the beginning, which has no place of its own. */
+static size_t skip_mark(const char *text, size_t length)
+{
+	return length >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+}
+
 /* The place of `at` in the text, all of which is UTF-8 up to there. */
 static struct toml_place place_at(const char *text, const char *at)
 {
 	struct toml_place place = {1, 1};
-	if (at - text >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) /* a byte order mark has no place */
-		text += 3;
-	for (; text < at; text++) {
+	for (text += skip_mark(text, (size_t)(at - text)); text < at; text++) {
 		if (*text == '\n') {
 			place.line++;
 			place.column = 1;
@@ -96,35 +101,69 @@ static struct toml_place place_at(const char *text, const char *at)
 	return place;
 }
 
+/* @return false */
+CP_PRINTF(4, 5)
+static bool refuse(struct toml_error *error, const char *text, const char *at, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	error->place = place_at(text, at);
+	vsnprintf(error->message, sizeof error->message, format, arguments);
+	va_end(arguments);
+	return false;
+}
+
 static bool check_utf8(const char *text, size_t length, struct toml_error *error)
 {
 	for (size_t at = 0; at < length;) {
 		size_t character = utf8_character(text + at, length - at);
-		if (character == 0) {
-			error->place = place_at(text, text + at);
-			snprintf(error->message, sizeof error->message, "not UTF-8: byte 0x%02x does not belong here",
-					 (unsigned char)text[at]);
-			return false;
-		}
+		if (character == 0)
+			return refuse(error, text, text + at, "not UTF-8: byte 0x%02x does not belong here",
+						  (unsigned char)text[at]);
 		at += character;
 	}
 	return true;
 }
 
-/* Behind the string that begins at `at`. One that does not end is the parser's to report. */
-static const char *skip_quoted(const char *at, const char *end)
+/* Whether three quotes stand at `at`. */
+static bool is_triple(const char *at, const char *end)
 {
-	char quote = *at;
-	bool multi = end - at >= 3 && at[1] == quote && at[2] == quote;
-	for (at += multi ? 3 : 1; at < end; at++) {
+	return end - at >= 3 && at[1] == at[0] && at[2] == at[0];
+}
+
+static const char *skip_line_string(const char *at, const char *end)
+{
+	char quote = *at++;
+	for (; at < end && *at != '\n'; at++) {
+		if (*at == quote)
+			return at + 1;
 		if (*at == '\\' && quote == '"')
 			at++;
-		else if (*at == '\n' && !multi)
+	}
+	return at < end ? at : end;
+}
+
+/* Up to two quotes may stand right before the three that end it. */
+static const char *skip_long_string(const char *at, const char *end)
+{
+	char quote = *at;
+	for (at += 3; at < end; at++) {
+		if (*at == quote && is_triple(at, end)) {
+			at += 3;
+			for (int more = 0; more < 2 && at < end && *at == quote; more++)
+				at++;
 			return at;
-		else if (*at == quote && (!multi || (end - at >= 3 && at[1] == quote && at[2] == quote)))
-			return at + (multi ? 3 : 1);
+		}
+		if (*at == '\\' && quote == '"')
+			at++;
 	}
 	return end;
+}
+
+/* Behind the string that begins at `at`. One that does not end is the parser's to report. */
+static const char *skip_string(const char *at, const char *end)
+{
+	return is_triple(at, end) ? skip_long_string(at, end) : skip_line_string(at, end);
 }
 
 static const char *skip_comment(const char *at, const char *end)
@@ -141,18 +180,15 @@ static bool check_keys(const char *text, size_t length, struct toml_error *error
 	while (at < end) {
 		char c = *at;
 		if (c == '"' || c == '\'') {
-			at = skip_quoted(at, end);
+			at = skip_string(at, end);
 			continue;
 		}
 		if (c == '#') {
 			at = skip_comment(at, end);
 			continue;
 		}
-		if (c == '.' && ++parts > SOURCE_KEY_PARTS) {
-			error->place = place_at(text, at);
-			snprintf(error->message, sizeof error->message, "a key of more than %d parts", SOURCE_KEY_PARTS);
-			return false;
-		}
+		if (c == '.' && ++parts > SOURCE_KEY_PARTS)
+			return refuse(error, text, at, "a key of more than %d parts", SOURCE_KEY_PARTS);
 		if (c == '\n' || c == '=' || c == ',' || c == '{' || c == '[')
 			parts = 1;
 		at++;

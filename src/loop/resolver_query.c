@@ -104,12 +104,10 @@ static struct query_result result_of_failure(int status)
 		return denied("the name has no addresses");
 	case ARES_ETIMEOUT:
 		return failed(CP_ERESOLVE, "no answer from the name servers");
-	case ARES_ECONNREFUSED:
-		return failed(CP_ERESOLVE, "the name servers cannot be reached");
+	case ARES_ECONNREFUSED: /* c-ares says this also when all of them have answered SERVFAIL or REFUSED */
 	case ARES_ESERVFAIL:
-		return failed(CP_ERESOLVE, "the name servers failed to find an answer (SERVFAIL)");
 	case ARES_EREFUSED:
-		return failed(CP_ERESOLVE, "the name servers refuse to answer (REFUSED)");
+		return failed(CP_ERESOLVE, "the name servers cannot be reached, or fail or refuse to answer");
 	case ARES_EBADRESP:
 	case ARES_EFORMERR:
 	case ARES_ENOTIMP:

@@ -55,16 +55,16 @@ static bool from_read(struct reading *reading, const struct cp_settings *value, 
 	return good;
 }
 
-static void from_explain(const struct condition *condition, const struct cp_cidr *block, struct cp_request *request)
+static void from_explain(const struct condition *condition, const struct cp_cidr *found, struct cp_request *request)
 {
 	char peer[CP_PEER_TEXT], ip[CP_IP_TEXT];
+	const struct cp_cidr *block = found ? found : &condition->blocks[0];
 	cp_peer_print(cp_request_peer(request), peer, sizeof(peer));
-	if (!block) {
-		cp_request_explain(request, "  from: %s is in none of %u blocks", peer, condition->block_count);
-		return;
-	}
 	cp_ip_print(&block->ip, ip, sizeof(ip));
-	cp_request_explain(request, "  from: %s is in %s/%u", peer, ip, block->prefix);
+	if (found || condition->block_count == 1)
+		cp_request_explain(request, "  from: %s is %sin %s/%u", peer, found ? "" : "not ", ip, block->prefix);
+	else
+		cp_request_explain(request, "  from: %s is in none of %u blocks", peer, condition->block_count);
 }
 
 static bool from_holds(const struct condition *condition, struct cp_request *request)

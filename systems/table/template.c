@@ -35,6 +35,15 @@ struct template
 static const char *const known_facts[] = {"sni", "alpn", "proto", "host", "path"};
 enum { KNOWN_FACTS = sizeof(known_facts) / sizeof(known_facts[0]), NAMES_MAX = 64 };
 
+/** Where `{name}` first stands in the text: the parser lets nothing in it be escaped. */
+static const char *find_braced(const char *text, const char *name)
+{
+	size_t length = strlen(name);
+	while ((text = strchr(text, '{')) && (strncmp(text + 1, name, length) != 0 || text[1 + length] != '}'))
+		text++;
+	return text;
+}
+
 static bool check_name(struct reading *reading, const struct cp_settings *setting, size_t offset, const char *text,
 					   const char *name)
 {
@@ -52,9 +61,9 @@ static bool check_name(struct reading *reading, const struct cp_settings *settin
 		if (strcmp(names[i], name) == 0)
 			return true;
 	}
-	const char *at = strstr(text, name); /* braces cannot be escaped, so the first {name} is this one, or as wrong */
+	const char *at = find_braced(text, name);
 	const char *near = cp_near_name(name, names);
-	return table_reading_error_at(reading, setting, offset + (at ? (size_t)(at - text) : 0),
+	return table_reading_error_at(reading, setting, offset + (at ? (size_t)(at - text) + 1 : 0),
 								  "unknown field {%s}: expected a field of \"%s\" or a fact as {sni}%s%s%s", name,
 								  reading->key->alias, near ? "; did you mean {" : "", near ? near : "",
 								  near ? "}?" : "");
@@ -232,19 +241,28 @@ static bool fill_piece(struct filling *filling, const struct piece *piece, enum 
 	return !why;
 }
 
+/** `/{path}` hands a whole path on: its slash and that of the value are one. */
+static bool hands_path_on(const struct pieces *pieces, enum cp_field_role role)
+{
+	const struct piece *at = pieces->at;
+	return role == CP_ROLE_PATH && pieces->count == 2 && !at[0].name && at[0].length == 1 && at[1].name &&
+		   strcmp(at[1].name, "path") == 0;
+}
+
 static bool fill_field(struct filling *filling, const struct pieces *pieces, enum cp_field_role role,
 					   struct cp_value *out)
 {
 	struct cp_arena *arena = cp_request_arena(filling->request);
 	struct text *texts = cp_arena_alloc(arena, pieces->count * sizeof(*texts));
+	uint32_t first = hands_path_on(pieces, role) ? 1 : 0;
 	size_t length = 0;
-	for (uint32_t i = 0; i < pieces->count; i++) {
-		if (!fill_piece(filling, &pieces->at[i], role, pieces->count == 1, &texts[i]))
+	for (uint32_t i = first; i < pieces->count; i++) {
+		if (!fill_piece(filling, &pieces->at[i], role, pieces->count - first == 1, &texts[i]))
 			return false;
 		length += texts[i].length;
 	}
 	char *text = cp_arena_alloc(arena, length + 1), *at = text;
-	for (uint32_t i = 0; i < pieces->count; at += texts[i].length, i++)
+	for (uint32_t i = first; i < pieces->count; at += texts[i].length, i++)
 		memcpy(at, texts[i].at, texts[i].length);
 	*at = '\0';
 	*out = cp_string(text, length);

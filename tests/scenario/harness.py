@@ -12,6 +12,7 @@ PATIENCE seconds. When a test fails, the logs of the processes that it ran are p
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -22,6 +23,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+import termios
 import threading
 import time
 import unittest
@@ -53,6 +55,15 @@ def table(routes, process="", timeouts="", limits=""):
         text += "limits = { %s }\n" % limits
     text += '[t]\ntype = "table"\n[t.routes]\n'
     return text + "".join("%s = %s\n" % (json.dumps(key), json.dumps(to)) for key, to in routes.items())
+
+
+def until(condition):
+    """Wait until `condition()` is true, for what cannot be waited for otherwise (a file, a counter)."""
+    deadline = time.monotonic() + PATIENCE
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.002)
+    return result
 
 
 def free_port(host="127.0.0.1"):
@@ -91,11 +102,8 @@ class Peer:
             self.wait_sent()
 
     def wait_sent(self):
-        """Wait until the other kernel has acknowledged everything (TCP_INFO, tcpi_unacked)."""
-        deadline = time.monotonic() + PATIENCE
-        while struct.unpack_from("I", self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), 24)[0]:
-            assert time.monotonic() < deadline, "what was sent is never acknowledged"
-            os.sched_yield()
+        """Wait until the other kernel has acknowledged everything."""
+        until(lambda: struct.unpack("i", fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)))[0] == 0)
 
     def receive(self, most=65536):
         return self.socket.recv(most)

@@ -144,37 +144,38 @@ static int proxy_check(const struct cp_converter *converter, const char *argumen
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 
+static const struct cp_connector_def core_connectors[] = {
+	{.aliases = ALIASES("tcp"), FIELDS(ADDR, PORT, MULTIPLEX), .syntax = "tcp:host:port!multiplex"},
+	{.aliases = ALIASES("udp"), FIELDS(ADDR, PORT)},
+	{.aliases = ALIASES("ws", "wss", "websocket"), FIELDS(ADDR, PORT, PATH, MULTIPLEX)},
+	{.aliases = ALIASES("unix"), FIELDS({"path", CP_STRING, CP_ROLE_PATH, false}, MULTIPLEX), .check = unix_check},
+	{.aliases = ALIASES("exec"),
+	 FIELDS({"command", CP_STRING, CP_ROLE_OTHER, false}),
+	 .parse = literal_parse,
+	 .format = literal_format},
+	{.aliases = ALIASES("echo")},
+	{.aliases = ALIASES("reject"),
+	 FIELDS({"reason", CP_STRING, CP_ROLE_OTHER, true}),
+	 .parse = literal_parse,
+	 .format = literal_format},
+};
+static const struct cp_connector_def extra_connectors[] = {
+	{.aliases = ALIASES("udp"), FIELDS(ADDR, PORT)},
+	{.aliases = ALIASES("typed"),
+	 FIELDS({"flag", CP_BOOL, CP_ROLE_OTHER, false}, {"small", CP_U8, CP_ROLE_OTHER, false},
+			{"big", CP_I64, CP_ROLE_OTHER, false}, {"ratio", CP_F64, CP_ROLE_OTHER, false},
+			{"word", CP_STRING, CP_ROLE_OTHER, false}),
+	 .parse = typed_parse,
+	 .format = typed_format},
+	{.aliases = ALIASES("port"), FIELDS({"port", CP_U16, CP_ROLE_PORT, true}, PATH, MULTIPLEX)},
+	{.aliases = ALIASES("sub"), FIELDS({"multiplex", CP_STRING, CP_ROLE_MULTIPLEX, false})},
+};
+static const struct cp_converter_def core_converters[] = {
+	{.id = "tls", .check = tls_check}, {.id = "proxy", .check = proxy_check}, {.id = "plain"}};
+static const struct cp_converter_def extra_converters[] = {{.id = "proxy"}};
+
 struct cp_scope *fakes_scope(void)
 {
-	static const struct cp_connector_def core_connectors[] = {
-		{.aliases = ALIASES("tcp"), FIELDS(ADDR, PORT, MULTIPLEX), .syntax = "tcp:host:port!multiplex"},
-		{.aliases = ALIASES("udp"), FIELDS(ADDR, PORT)},
-		{.aliases = ALIASES("ws", "wss", "websocket"), FIELDS(ADDR, PORT, PATH, MULTIPLEX)},
-		{.aliases = ALIASES("unix"), FIELDS({"path", CP_STRING, CP_ROLE_PATH, false}, MULTIPLEX), .check = unix_check},
-		{.aliases = ALIASES("exec"),
-		 FIELDS({"command", CP_STRING, CP_ROLE_OTHER, false}),
-		 .parse = literal_parse,
-		 .format = literal_format},
-		{.aliases = ALIASES("echo")},
-		{.aliases = ALIASES("reject"),
-		 FIELDS({"reason", CP_STRING, CP_ROLE_OTHER, true}),
-		 .parse = literal_parse,
-		 .format = literal_format},
-	};
-	static const struct cp_connector_def extra_connectors[] = {
-		{.aliases = ALIASES("udp"), FIELDS(ADDR, PORT)},
-		{.aliases = ALIASES("typed"),
-		 FIELDS({"flag", CP_BOOL, CP_ROLE_OTHER, false}, {"small", CP_U8, CP_ROLE_OTHER, false},
-				{"big", CP_I64, CP_ROLE_OTHER, false}, {"ratio", CP_F64, CP_ROLE_OTHER, false},
-				{"word", CP_STRING, CP_ROLE_OTHER, false}),
-		 .parse = typed_parse,
-		 .format = typed_format},
-		{.aliases = ALIASES("port"), FIELDS({"port", CP_U16, CP_ROLE_PORT, true}, PATH, MULTIPLEX)},
-		{.aliases = ALIASES("sub"), FIELDS({"multiplex", CP_STRING, CP_ROLE_MULTIPLEX, false})},
-	};
-	static const struct cp_converter_def core_converters[] = {
-		{.id = "tls", .check = tls_check}, {.id = "proxy", .check = proxy_check}, {.id = "plain"}};
-	static const struct cp_converter_def extra_converters[] = {{.id = "proxy"}};
 	/* One set of objects for every scope: a scope sets the same names in them each time. */
 	static struct cp_connector core[COUNT(core_connectors)], extra[COUNT(extra_connectors)];
 	static struct cp_converter converters[COUNT(core_converters)], more[COUNT(extra_converters)];

@@ -50,7 +50,7 @@ Test(arena, printf_of_any_length)
 	for (int width = 1; width < 3000; width += 17) {
 		char *text = cp_arena_printf(arena, "%*d", width, 7);
 
-		cr_assert_eq(strlen(text), width);
+		cr_assert_eq(strlen(text), (size_t)width);
 		cr_assert_eq(text[width - 1], '7');
 	}
 	cp_arena_free(arena);

@@ -186,6 +186,11 @@ Test(log_format, who_is_escaped_and_cut)
 	assert_matches(format(false, &origin, "m", 1), " INFO \\] m$");
 }
 
+static bool is_hex(char c)
+{
+	return c && strchr("0123456789abcdef", c);
+}
+
 /* Undo the escapes. @return the length */
 static size_t unescape(const char *text, char *out)
 {
@@ -193,7 +198,7 @@ static size_t unescape(const char *text, char *out)
 	unsigned byte;
 
 	while (*text) {
-		if (sscanf(text, "\\x%2[0-9a-f]", (char[3]){0}) == 1 && strspn(text + 2, "0123456789abcdef") >= 2) {
+		if (text[0] == '\\' && text[1] == 'x' && is_hex(text[2]) && is_hex(text[3])) {
 			sscanf(text + 2, "%2x", &byte);
 			*at++ = (char)byte;
 			text += 4;

@@ -288,6 +288,23 @@ Test(config, text_that_is_not_utf8_has_a_place)
 	expect_refused("# \xed\xa0\x80", "c.toml:1:3: not UTF-8: byte 0xed does not belong here");
 }
 
+/* These broke assertions of the parser, or went where it thought it could not be. */
+Test(config, texts_that_surprised_the_parser)
+{
+	struct fixture f;
+	const char *text;
+	fixture_read(&f, "[t]\na = \"\"\"x \\\n  é\"\"\"\n");
+	cr_assert(cp_settings_get_string(fixture_get(&f, "t"), "a", &text));
+	cr_assert_str_eq(text, "x é");
+	EXPECT_NO_ERRORS(&f);
+	fixture_end(&f);
+	expect_refused("[;x]\n", "c.toml:1:2: not valid TOML (key): expected bare key starting character or string "
+							 "delimiter, saw ';'");
+	expect_refused("a = 5é\n", "c.toml:1:5: not valid TOML (key-value pair): could not determine value type");
+	expect_refused("é = 1\n", "c.toml:1:1: not valid TOML (root table): expected keys, tables, whitespace or comments, "
+							  "saw 'é'");
+}
+
 Test(config, nesting_is_bounded)
 {
 	char text[4096] = "[a";

@@ -17,8 +17,8 @@ static void check_canonical(const char *text, const char *canonical)
 {
 	char expected[1024];
 	snprintf(expected, sizeof(expected), canonical, fixture.dir);
-	cr_expect_str_eq(printed(address_of(text)), expected, "%s became %s, expected %s", text,
-					 printed(address_of(text)), expected);
+	cr_expect_str_eq(printed(address_of(text)), expected, "%s became %s, expected %s", text, printed(address_of(text)),
+					 expected);
 	cr_expect_str_eq(printed(address_of(expected)), expected, "%s is not stable", expected);
 }
 
@@ -71,8 +71,8 @@ Test(core_address, what_cannot_be_read_says_why)
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		const struct cp_address *address = NULL;
 		struct cp_error error = {0};
-		int result = cp_address_parse(fixture.scope, fixture.arena, wrong[i].text, strlen(wrong[i].text), 0, &address,
-									  &error);
+		int result =
+			cp_address_parse(fixture.scope, fixture.arena, wrong[i].text, strlen(wrong[i].text), 0, &address, &error);
 		cr_expect_eq(result, CP_EINVAL, "%s was read", wrong[i].text);
 		cr_expect(strstr(error.message, wrong[i].words), "%s: \"%s\" without \"%s\"", wrong[i].text, error.message,
 				  wrong[i].words);
@@ -104,7 +104,8 @@ Test(core_address, a_command_takes_no_value_from_the_network)
 	const struct cp_address *address = NULL;
 	struct cp_error error = {0};
 	const char *text = "exec:serve {multiplex}";
-	int result = cp_address_parse(fixture.scope, fixture.arena, text, strlen(text), CP_PARSE_TEMPLATE, &address, &error);
+	int result =
+		cp_address_parse(fixture.scope, fixture.arena, text, strlen(text), CP_PARSE_TEMPLATE, &address, &error);
 	cr_expect_eq(result, CP_EUNSUPPORTED);
 	cr_expect(strstr(error.where, "column 12"), "%s", error.where);
 	text = "exec:awk '{ print }'";
@@ -114,16 +115,18 @@ Test(core_address, a_command_takes_no_value_from_the_network)
 
 Test(core_address, fields_make_a_command_canonical)
 {
-	struct cp_field field = {"command", cp_string("echo  \"a b\" c\\ d", 15)};
+	const char *command = "echo  \"a b\" c\\ d";
+	struct cp_field field = {"command", cp_string(command, strlen(command))};
 	struct cp_error error = {0};
 	const struct cp_address *address = NULL;
-	int result = cp_address_from_fields(fixture.scope, fixture.arena, "exec", (struct cp_fields){&field, 1}, &address,
-										&error);
+	int result =
+		cp_address_from_fields(fixture.scope, fixture.arena, "exec", (struct cp_fields){&field, 1}, &address, &error);
 	cr_assert_eq(result, CP_OK, "%s", error.message);
 	cr_expect_str_eq(printed(address), "exec:echo 'a b' 'c d'");
 }
 
-/* ---- Words -------------------------------------------------------------------------------------------------------- */
+/* ---- Words --------------------------------------------------------------------------------------------------------
+ */
 
 Test(core_words, are_split_as_a_shell_does)
 {

@@ -9,7 +9,8 @@
 
 #define ASK(address) table_test_ask(&test, "front", address, NULL)
 
-/* ---- Keys ------------------------------------------------------------------------------------------------------------ */
+/* ---- Keys
+ * ------------------------------------------------------------------------------------------------------------ */
 
 Test(table, subports_exact_then_any_never_plain)
 {
@@ -107,23 +108,25 @@ Test(table, every_one_of_many_keys_is_found)
 	free(routes);
 }
 
-/* ---- Values ---------------------------------------------------------------------------------------------------------- */
+/* ---- Values
+ * ---------------------------------------------------------------------------------------------------------- */
 
 Test(table, forms_of_values)
 {
 	struct table_test test;
-	table_test_routes(&test, "\"byte:*4:1\" = \"byte:a:1\"\n"
-							 "\"byte:*4:2\" = [\"byte:a:1\", \"byte:b:1\"]\n"
-							 "\"byte:*4:3\" = [\"byte:a:1\"]\n"
-							 "\"byte:*4:4\" = { to = \"byte:a:1\" }\n"
-							 "\"byte:*4:5\" = { to = [\"byte:a:1\", \"wrap+byte:b:1\"] }\n"
-							 "\"byte:*4:6\" = [{ to = \"byte:a:1\" }]\n"
-							 "\"byte:*4:7\" = [{ when = { from = \"10.0.0.0/8\" }, to = \"byte:a:1\" },\n"
-							 "  { when = { from = [\"192.0.2.1\", \"192.0.2.2\"] }, to = [\"byte:b:1\", \"byte:c:1\"] },\n"
-							 "  { to = \">stub\" }]\n"
-							 "\"byte:*4:8\" = \"both:a:1\"\n"
-							 "\"both:*4:9\" = \"pack:a:1\"\n"
-							 "\"pack:*4:10\" = \"pack:a:1\"\n");
+	table_test_routes(&test,
+					  "\"byte:*4:1\" = \"byte:a:1\"\n"
+					  "\"byte:*4:2\" = [\"byte:a:1\", \"byte:b:1\"]\n"
+					  "\"byte:*4:3\" = [\"byte:a:1\"]\n"
+					  "\"byte:*4:4\" = { to = \"byte:a:1\" }\n"
+					  "\"byte:*4:5\" = { to = [\"byte:a:1\", \"wrap+byte:b:1\"] }\n"
+					  "\"byte:*4:6\" = [{ to = \"byte:a:1\" }]\n"
+					  "\"byte:*4:7\" = [{ when = { from = \"10.0.0.0/8\" }, to = \"byte:a:1\" },\n"
+					  "  { when = { from = [\"192.0.2.1\", \"192.0.2.2\"] }, to = [\"byte:b:1\", \"byte:c:1\"] },\n"
+					  "  { to = \">stub\" }]\n"
+					  "\"byte:*4:8\" = \"both:a:1\"\n"
+					  "\"both:*4:9\" = \"pack:a:1\"\n"
+					  "\"pack:*4:10\" = \"pack:a:1\"\n");
 	cr_expect_str_eq(ASK("byte:*4:1"), "byte:a:1");
 	cr_expect_str_eq(ASK("byte:*4:2"), "byte:a:1, byte:b:1");
 	cr_expect_str_eq(ASK("byte:*4:3"), "byte:a:1");
@@ -139,22 +142,29 @@ Test(table, forms_of_values)
 	table_test_end(&test);
 }
 
-/* ---- Conditions ------------------------------------------------------------------------------------------------------ */
+/* ---- Conditions
+ * ------------------------------------------------------------------------------------------------------ */
 
 Test(table, from_v4_v6_mapped_and_local)
 {
 	struct table_test test;
-	table_test_routes(&test, "\"byte:*4:1\" = { when = { from = [\"10.0.0.0/8\", \"2001:db8::/32\"] }, to = \"byte:a:1\" }\n"
-							 "\"byte:*4:2\" = { when = { from = \"::/0\" }, to = \"byte:a:1\" }\n"
-							 "\"byte:*4:3\" = { when = { from = \"0.0.0.0/0\" }, to = \"byte:a:1\" }\n");
+	table_test_routes(&test,
+					  "\"byte:*4:1\" = { when = { from = [\"10.0.0.0/8\", \"2001:db8::/32\"] }, to = \"byte:a:1\" }\n"
+					  "\"byte:*4:2\" = { when = { from = \"::/0\" }, to = \"byte:a:1\" }\n"
+					  "\"byte:*4:3\" = { when = { from = \"0.0.0.0/0\" }, to = \"byte:a:1\" }\n");
 	static const struct {
 		const char *address, *peer, *answer;
 	} cases[] = {
-		{"byte:*4:1", "10.255.255.255", "byte:a:1"}, {"byte:*4:1", "11.0.0.0", "no_route"},
-		{"byte:*4:1", "::ffff:10.0.0.1", "byte:a:1"}, {"byte:*4:1", "2001:db8:ffff::1", "byte:a:1"},
-		{"byte:*4:1", "2001:db9::1", "no_route"},	  {"byte:*4:1", NULL, "no_route"},
-		{"byte:*4:2", "::1", "byte:a:1"},			  {"byte:*4:2", "10.0.0.1", "no_route"},
-		{"byte:*4:3", "::ffff:10.0.0.1", "byte:a:1"}, {"byte:*4:3", "::1", "no_route"},
+		{"byte:*4:1", "10.255.255.255", "byte:a:1"},
+		{"byte:*4:1", "11.0.0.0", "no_route"},
+		{"byte:*4:1", "::ffff:10.0.0.1", "byte:a:1"},
+		{"byte:*4:1", "2001:db8:ffff::1", "byte:a:1"},
+		{"byte:*4:1", "2001:db9::1", "no_route"},
+		{"byte:*4:1", NULL, "no_route"},
+		{"byte:*4:2", "::1", "byte:a:1"},
+		{"byte:*4:2", "10.0.0.1", "no_route"},
+		{"byte:*4:3", "::ffff:10.0.0.1", "byte:a:1"},
+		{"byte:*4:3", "::1", "no_route"},
 		{"byte:*4:3", NULL, "no_route"},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -174,24 +184,12 @@ Test(table, rules_that_do_not_hold_do_not_fall_back_to_any_subport)
 	table_test_end(&test);
 }
 
-/* ---- References ------------------------------------------------------------------------------------------------------ */
+/* ---- References
+ * ------------------------------------------------------------------------------------------------------ */
 
 Test(table, references_ask_about_the_same_or_another_address)
 {
 	struct table_test test;
-	table_test_load(&test, "/",
-					"[front]\ntype = \"table\"\n[front.routes]\n"
-					"\"byte:*4:1!*\" = \">rules\"\n"
-					"\"byte:*4:2\" = \">rules byte:*4:1!b\"\n"
-					"\"byte:*4:3!*\" = \">rules byte:*4:1!{multiplex}\"\n"
-					"\"byte:*4:4\" = \">front byte:*4:2\"\n"
-					"\"byte:*4:5\" = \">lead\"\n"
-					"[rules]\ntype = \"table\"\nbind = false\n[rules.routes]\n"
-					"\"byte:*4:1!a\" = \"byte:a:1\"\n"
-					"\"byte:*4:1!b\" = \"byte:b:1\"\n");
-	report_print(&test.report, stderr, "");
-	cr_expect_eq(test.report.count, 1, "port 5 is a loop");
-	table_test_end(&test);
 	table_test_load(&test, "/",
 					"[front]\ntype = \"table\"\n[front.routes]\n"
 					"\"byte:*4:1!*\" = \">rules\"\n"
@@ -214,11 +212,12 @@ Test(table, references_ask_about_the_same_or_another_address)
 Test(table, keys_are_bound_unless_told_otherwise)
 {
 	struct table_test test;
-	table_test_load(&test, "/",
-					"[front]\ntype = \"table\"\n[front.routes]\n\"byte:*4:1!a\" = \"byte:a:1\"\n\"byte:*4:2\" = \"byte:a:1\"\n"
-					"[more]\ntype = \"table\"\nbind = true\n[more.routes]\n\"byte:*4:1!b\" = \"byte:b:1\"\n"
-					"[asked]\ntype = \"table\"\nbind = false\n[asked.routes]\n\"byte:*4:1!a\" = \"byte:c:1\"\n\"byte:*4:3\" = "
-					"\"byte:c:1\"\n");
+	table_test_load(
+		&test, "/",
+		"[front]\ntype = \"table\"\n[front.routes]\n\"byte:*4:1!a\" = \"byte:a:1\"\n\"byte:*4:2\" = \"byte:a:1\"\n"
+		"[more]\ntype = \"table\"\nbind = true\n[more.routes]\n\"byte:*4:1!b\" = \"byte:b:1\"\n"
+		"[asked]\ntype = \"table\"\nbind = false\n[asked.routes]\n\"byte:*4:1!a\" = \"byte:c:1\"\n\"byte:*4:3\" = "
+		"\"byte:c:1\"\n");
 	report_print(&test.report, stderr, "");
 	cr_assert(test.generation);
 	cr_assert_eq(test.plan->count, 2);
@@ -231,7 +230,8 @@ Test(table, keys_are_bound_unless_told_otherwise)
 	table_test_end(&test);
 }
 
-/* ---- Files ----------------------------------------------------------------------------------------------------------- */
+/* ---- Files
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static void in_directory(const char *file, void (*run)(const char *directory))
 {
@@ -269,15 +269,21 @@ Test(table, routes_in_a_file)
 	in_directory("bind = false\n[routes]\n\"byte:*4:1\" = \"byte:a:1\"\n", routes_of_file);
 }
 
+static void expect_end(const char *text, const char *end)
+{
+	size_t length = strlen(text), wanted = strlen(end);
+	cr_expect(length >= wanted && strcmp(text + length - wanted, end) == 0, "%s", text);
+}
+
 static void errors_of_file(const char *directory)
 {
 	struct table_test test;
 	table_test_load(&test, directory, WITH_FILE);
 	cr_expect(!test.generation);
 	cr_expect_eq(test.report.count, 2);
-	cr_expect_str_eq(test.report.entries[0].where, "table.toml:1:1");
+	expect_end(test.report.entries[0].where, "/table.toml:1:1");
 	cr_expect_str_eq(test.report.entries[0].message, "unknown key \"bindd\", did you mean \"bind\"?");
-	cr_expect_str_eq(test.report.entries[1].where, "table.toml:3:18");
+	expect_end(test.report.entries[1].where, "/table.toml:3:23");
 	table_test_end(&test);
 }
 
@@ -286,7 +292,8 @@ Test(table, errors_in_a_file_have_its_places)
 	in_directory("bindd = false\n[routes]\n\"byte:*4:1\" = \"byte:a:x\"\n", errors_of_file);
 }
 
-/* ---- Explaining ------------------------------------------------------------------------------------------------------ */
+/* ---- Explaining
+ * ------------------------------------------------------------------------------------------------------ */
 
 Test(table, explains_key_conditions_and_rule)
 {
@@ -296,7 +303,7 @@ Test(table, explains_key_conditions_and_rule)
 	table_test_ask(&test, "front", "byte:*4:1!x", "192.0.2.1");
 	static const char *const lines[] = {
 		"  key \"byte:0.0.0.0:1!*\" matches\n",
-		"  from: 192.0.2.1:1234 is in none of 1 blocks\n",
+		"  from: 192.0.2.1:1234 is not in 10.0.0.0/8\n",
 		"  rule 1 does not hold\n",
 		"  from: 192.0.2.1:1234 is in 192.0.2.0/24\n",
 		"  rule 2 is taken\n",

@@ -2,8 +2,8 @@
  *
  * The connectors are the tests' own, so that nothing depends on which ones the program has: `byte` (host, port,
  * multiplex), `web` (host, port, path, multiplex), `pack` (messages), `both` (bytes or messages), `deaf` (cannot
- * connect), `cmd` (a field that only it can read); the converter `wrap`. Routers: `stub` refuses, `lead` asks the router
- * `front` about the same address, and says so to those who follow. */
+ * connect), `cmd` (a field that only it can read); the converter `wrap`. Routers: `stub` refuses, `lead` asks the
+ * router `front` about the same address, and says so to those who follow. */
 #ifndef TESTS_TABLE_H
 #define TESTS_TABLE_H
 

@@ -55,8 +55,9 @@ static const struct cp_field_def host_port_path[] = {
 static const struct cp_field_def command[] = {{"command", CP_STRING, CP_ROLE_OTHER, false}};
 
 #define ALIAS(name) ((const char *const[]){name, NULL})
-#define DEF(name, list, count) .size = sizeof(struct cp_connector_def), .aliases = ALIAS(name), .fields = list, \
-	.field_count = count, .bind = never_bind
+#define DEF(name, list, count)                                                                             \
+	.size = sizeof(struct cp_connector_def), .aliases = ALIAS(name), .fields = list, .field_count = count, \
+	.bind = never_bind
 
 static const struct cp_connector_def connectors[] = {
 	{DEF("byte", host_port, 3), .connect = never_connect},
@@ -112,7 +113,8 @@ static int load_peers(struct cp_system *self, const struct cp_settings *settings
 static const struct cp_system_def peers = {
 	.abi = CP_ABI_VERSION, .size = sizeof(struct cp_system_def), .id = "test.peers", .load = load_peers};
 
-/* ---- Loading ------------------------------------------------------------------------------------------------------ */
+/* ---- Loading ------------------------------------------------------------------------------------------------------
+ */
 
 void table_test_load(struct table_test *test, const char *directory, const char *text)
 {
@@ -169,7 +171,8 @@ void table_test_errors(const char *routes, const char *errors)
 	free(text);
 }
 
-/* ---- Asking ------------------------------------------------------------------------------------------------------- */
+/* ---- Asking -------------------------------------------------------------------------------------------------------
+ */
 
 static void on_line(void *arg, const char *line)
 {
