@@ -24,7 +24,8 @@ enum {
 
 struct log_writer {
 	pthread_t thread;
-	int wake_fd; /* eventfd: lines for a sleeping writer, another sink, stop */
+	int wake_fd;  /* eventfd: lines for a sleeping writer, another sink, stop */
+	int ended_fd; /* eventfd: the thread is about to return */
 	const atomic_bool *json;
 	struct log_sink *_Atomic next; /* another sink, until the thread takes it */
 	_Atomic int64_t stop_at;       /* monotonic milliseconds; 0: go on */
@@ -228,20 +229,24 @@ static void *run(void *arg)
 	struct log_writer *writer = arg;
 
 	while (!atomic_load(&writer->abandoned)) {
+		/* Before looking into the queue, which is closed before the writer is told to stop: then it is empty for good
+		 * when there is nothing in it. */
+		bool stopping = is_stopping(writer);
 		bool something = log_queue_take(&writer->batch);
 
-		/* After taking: a line that was logged after the change must not go to the old sink. */
+		/* After looking into it: a line that was logged after the change must not go to the old sink. */
 		change_sink(writer);
 		if (something) {
 			write_batch(writer);
 			gather(writer);
-		} else if (is_stopping(writer)) {
+		} else if (stopping) {
 			tell_lost(writer);
 			break;
 		} else {
 			wait_for(writer, -1, -1);
 		}
 	}
+	eventfd_write(writer->ended_fd, 1);
 	return NULL;
 }
 
@@ -260,13 +265,32 @@ static int start_thread(struct log_writer *writer)
 	return errnum;
 }
 
-/* Free everything but the sink it began with, for a start that failed, and a stop that did not. */
+/* Free all but the sink that is written to. */
 static void writer_free(struct log_writer *writer)
 {
 	log_sink_free(atomic_load(&writer->next));
-	close(writer->wake_fd);
+	if (writer->wake_fd >= 0)
+		close(writer->wake_fd);
+	if (writer->ended_fd >= 0)
+		close(writer->ended_fd);
 	free(writer->batch.bytes);
 	free(writer);
+}
+
+/* @return 0 or an errno value */
+static int open_and_start(struct log_writer *writer)
+{
+	int errnum;
+
+	writer->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	writer->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (writer->wake_fd < 0 || writer->ended_fd < 0)
+		return errno;
+	log_queue_open(writer->wake_fd);
+	errnum = start_thread(writer);
+	if (errnum != 0)
+		log_queue_close();
+	return errnum;
 }
 
 struct log_writer *log_writer_start(struct log_sink *sink, const atomic_bool *json, struct cp_error *error)
@@ -276,18 +300,9 @@ struct log_writer *log_writer_start(struct log_sink *sink, const atomic_bool *js
 
 	writer->sink = sink;
 	writer->json = json;
-	writer->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (writer->wake_fd < 0) {
-		errnum = errno;
-		free(writer);
-		cp_error_set(error, cp_err_from_errno(errnum), NULL, "cannot start the log: %s", strerror(errnum));
-		return NULL;
-	}
-	log_queue_open(writer->wake_fd);
-	errnum = start_thread(writer);
+	errnum = open_and_start(writer);
 	if (errnum == 0)
 		return writer;
-	log_queue_close();
 	writer_free(writer);
 	cp_error_set(error, cp_err_from_errno(errnum), NULL, "cannot start the log's thread: %s", strerror(errnum));
 	return NULL;
@@ -299,22 +314,26 @@ void log_writer_set_sink(struct log_writer *writer, struct log_sink *sink)
 	eventfd_write(writer->wake_fd, 1);
 }
 
-/* Wait for the thread until the monotonic clock says `ms`. */
-static bool join_until(struct log_writer *writer, int64_t ms)
+/* Wait for the thread to come to its end. A descriptor and not pthread_clockjoin_np(), which the thread sanitizer does
+ * not know. */
+static bool join_within(struct log_writer *writer, int ms)
 {
-	struct timespec until = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+	struct pollfd ended = {.fd = writer->ended_fd, .events = POLLIN};
+	int64_t until = now_ms() + ms;
+	int ready;
 
-	return pthread_clockjoin_np(writer->thread, NULL, CLOCK_MONOTONIC, &until) == 0;
+	do
+		ready = poll(&ended, 1, ms);
+	while (ready < 0 && (ms = (int)(until - now_ms())) > 0); /* a signal */
+	return ready > 0 && pthread_join(writer->thread, NULL) == 0;
 }
 
 void log_writer_stop(struct log_writer *writer)
 {
-	int64_t stop_at = now_ms() + STOP_MS;
-
 	log_queue_close();
-	atomic_store(&writer->stop_at, stop_at);
+	atomic_store(&writer->stop_at, now_ms() + STOP_MS);
 	eventfd_write(writer->wake_fd, 1);
-	if (join_until(writer, stop_at + STOP_GRACE_MS)) {
+	if (join_within(writer, STOP_MS + STOP_GRACE_MS)) {
 		log_sink_free(writer->sink);
 		writer_free(writer);
 		return;

@@ -237,13 +237,13 @@ static enum reading read_integer(const char *text, size_t length, struct integer
 /* A floating point number that is whole, as numbers in Lua and JSON may be. */
 static enum reading integer_from_float(double number, struct integer *out)
 {
-	if (!isfinite(number) || number != trunc(number))
+	if (!isfinite(number))
 		return READ_NONE;
 	if (fabs(number) >= 0x1p64)
 		return READ_RANGE;
 	out->negative = number < 0;
 	out->size = (uint64_t)fabs(number);
-	return READ_OK;
+	return (double)out->size == fabs(number) ? READ_OK : READ_NONE;
 }
 
 static enum reading integer_from(const struct cp_value *value, struct integer *out)

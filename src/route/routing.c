@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /* ---- Ends ------------------------------------------------------------------------------------------------------- */
 
@@ -171,10 +172,11 @@ static void explain_question(struct routing *routing)
 /** The router failed with words of its own. */
 static bool take_failure(struct routing *routing, int code, const struct cp_error *error)
 {
-	bool again = fail(routing, "failed: %s", error->message[0] ? error->message : cp_err_text((enum cp_err)code));
+	fail(routing, "failed: %s", error->message[0] ? error->message : cp_err_text((enum cp_err)code));
 	routing->error.code = (enum cp_err)code;
+	memcpy(routing->error.where, error->where, sizeof(error->where)); /* the line of a script, say */
 	routing->result = code;
-	return again;
+	return false;
 }
 
 /** Ask the router once. @return whether to ask again (the same one, or the next) */

@@ -23,11 +23,14 @@ struct fd_linger {
 	int fd;
 };
 
+static void on_trim(struct cp_timer *timer);
+
 struct stream_store *stream_store(struct cp_loop *loop)
 {
 	if (!loop->streams) {
 		loop->streams = xcalloc(1, sizeof(*loop->streams));
 		loop->streams->linger_ms = LINGER_DEFAULT_MS;
+		cp_timer_init(&loop->streams->trim, loop, on_trim);
 	}
 	return loop->streams;
 }
@@ -39,6 +42,27 @@ static void kernel_pipe_close(struct kernel_pipe *pipe)
 	close(pipe->in);
 	close(pipe->out);
 	free(pipe);
+}
+
+/** Close `count` of the free ones. */
+static void close_free(struct stream_store *store, uint32_t count)
+{
+	for (; count; count--) {
+		struct kernel_pipe *pipe = store->pipes;
+		store->pipes = pipe->next;
+		store->pipe_count--;
+		kernel_pipe_close(pipe);
+	}
+}
+
+/** Those that nobody has needed since the last time go. */
+static void on_trim(struct cp_timer *timer)
+{
+	struct stream_store *store = timer->loop->streams;
+	close_free(store, store->pipe_least);
+	store->pipe_least = store->pipe_count;
+	if (store->pipe_count)
+		cp_timer_start(timer, KERNEL_PIPE_KEEP_MS);
 }
 
 static struct kernel_pipe *kernel_pipe_make(void)
@@ -67,6 +91,8 @@ struct kernel_pipe *kernel_pipe_get(struct cp_loop *loop)
 	if (pipe) {
 		store->pipes = pipe->next;
 		store->pipe_count--;
+		if (store->pipe_least > store->pipe_count)
+			store->pipe_least = store->pipe_count;
 		return pipe;
 	}
 	if (store->no_pipes_until > cp_loop_now(loop))
@@ -87,6 +113,8 @@ void kernel_pipe_put(struct cp_loop *loop, struct kernel_pipe *pipe, size_t left
 	pipe->next = store->pipes;
 	store->pipes = pipe;
 	store->pipe_count++;
+	if (!cp_timer_running(&store->trim))
+		cp_timer_start(&store->trim, KERNEL_PIPE_KEEP_MS);
 }
 
 /* ---- Lingering -------------------------------------------------------------------------------------------------- */
@@ -155,11 +183,8 @@ void stream_store_free(struct cp_loop *loop)
 		return;
 	while (store->lingering)
 		linger_end(store->lingering);
-	while (store->pipes) {
-		struct kernel_pipe *pipe = store->pipes;
-		store->pipes = pipe->next;
-		kernel_pipe_close(pipe);
-	}
+	close_free(store, store->pipe_count);
+	cp_timer_stop(&store->trim);
 	free(store);
 	loop->streams = NULL;
 }

@@ -23,13 +23,15 @@ enum {
 	KERNEL_PIPE_LEAST = 64 * 1024,
 	KERNEL_PIPES_KEPT = 32,
 	KERNEL_PIPE_RETRY_MS = 1000,
+	KERNEL_PIPE_KEEP_MS = 5000, /* one that nobody needs for so long is closed */
 };
 
 struct fd_linger;
 
 struct stream_store {
 	struct kernel_pipe *pipes; /* free ones */
-	uint32_t pipe_count;
+	uint32_t pipe_count, pipe_least; /* how many; the fewest since `trim` last fired */
+	struct cp_timer trim;
 	uint64_t no_pipes_until; /* the kernel had none to give: copy until then */
 	struct fd_linger *lingering;
 	uint64_t linger_ms; /* timeouts.reset: how long a reset may wait for what was written before it */

@@ -371,6 +371,11 @@ class Scenario(unittest.TestCase):
         peer = Peer.connect(port, **options)
         return self.keep(peer, peer.close)
 
+    def refused(self, port, **options):
+        """A client that connects to `port` is closed at once: while it connects, or right behind that."""
+        with contextlib.suppress(ConnectionResetError):
+            self.client(port, **options).expect_closed()
+
     def accept(self, server):
         peer = server.accept()
         return self.keep(peer, peer.close)

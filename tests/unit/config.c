@@ -195,7 +195,7 @@ Test(config, nobody_asked_for_anything)
 Test(config, near_names_are_remembered_for_many_keys)
 {
 	struct fixture f;
-	char key[16];
+	char key[32];
 	fixture_read(&f, "[t]\nsetting-39x = 1\n");
 	const struct cp_settings *table = fixture_get(&f, "t");
 	for (int i = 0; i < 40; i++) {
@@ -300,7 +300,7 @@ Test(config, texts_that_surprised_the_parser)
 	fixture_end(&f);
 	expect_refused("[;x]\n", "c.toml:1:2: not valid TOML (key): expected bare key starting character or string "
 							 "delimiter, saw ';'");
-	expect_refused("a = 5é\n", "c.toml:1:5: not valid TOML (key-value pair): could not determine value type");
+	expect_refused("a = 5é\n", "c.toml:1:6: not valid TOML (decimal integer): expected digit, saw 'é'");
 	expect_refused("é = 1\n", "c.toml:1:1: not valid TOML (root table): expected keys, tables, whitespace or comments, "
 							  "saw 'é'");
 }
@@ -321,6 +321,14 @@ Test(config, nesting_is_bounded)
 		strcat(text, "a.");
 	strcat(text, "a = 1");
 	expect_refused(text, "c.toml:1:64: a key of more than 32 parts");
+
+	static char deep[32768];
+	for (int i = 0; i < 128; i++)
+		strcat(deep, "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a = {");
+	memset(deep + strlen(deep), '}', 128);
+	fixture_read(&f, deep);
+	cr_assert_not_null(f.config, "as deep as can be");
+	fixture_end(&f);
 
 	memset(text, 0, sizeof text);
 	strcpy(text, "a = ");

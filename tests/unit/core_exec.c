@@ -22,12 +22,12 @@ static bool is_gone(pid_t pid)
 	return kill(pid, 0) < 0 && errno == ESRCH;
 }
 
-/** A child that says its process id in a line, then does the rest of `script`. @return the stream */
-static struct cp_stream *start_script(const char *script, pid_t *pid)
+/** A child that does `first`, says its process id in a line, then does `then`. @return the stream, behind that line */
+static struct cp_stream *start_script(const char *first, const char *then, pid_t *pid)
 {
 	char text[256];
 	struct reader reader = {0};
-	snprintf(text, sizeof(text), "exec:sh -c 'echo $$; %s'", script);
+	snprintf(text, sizeof(text), "exec:sh -c '%s; echo $$; %s'", first, then);
 	struct cp_stream *stream = stream_to(text);
 	do
 		read_until(&reader, stream, reader.length + 1);
@@ -124,33 +124,35 @@ Test(core_exec, a_child_inherits_nothing_but_stderr)
 Test(core_exec, a_reset_ends_the_child_and_what_it_started)
 {
 	pid_t pid;
-	struct cp_stream *stream = start_script("sleep 1000 & sleep 1000", &pid);
-	cr_assert_eq(kill(pid, 0), 0);
+	char alive[64], first[128], byte;
+	snprintf(alive, sizeof(alive), "%s/alive", fixture.dir);
+	cr_assert_eq(mkfifo(alive, 0600), 0);
+	int fd = open(alive, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	snprintf(first, sizeof(first), "exec 3>%s; sleep 1000 & true", alive);
+	struct cp_stream *stream = start_script(first, "sleep 1000", &pid);
 	cr_expect_eq(getpgid(pid), pid);
+	fcntl(fd, F_SETFL, 0);
 	cp_stream_close(stream, CP_CAUSE_CLIENT_RESET);
 	run_until_reaped();
 	cr_expect(is_gone(pid));
-	/* The group is empty as soon as init has reaped the others. */
-	while (kill(-pid, 0) == 0)
-		run_turns(1);
+	cr_expect_eq(read(fd, &byte, 1), 0, "ends when the last process that holds it does");
+	close(fd);
 }
 
 Test(core_exec, an_orderly_close_lets_the_child_finish)
 {
-	pid_t pid;
-	char path[64];
-	struct cp_stream *stream = start_script("cat >/dev/null; echo finished >$0/done\" \"", &pid);
-	(void)path;
-	(void)stream;
-	cp_stream_close(stream, CP_CAUSE_DONE);
+	char text[128], done[64];
+	snprintf(done, sizeof(done), "%s/done", fixture.dir);
+	snprintf(text, sizeof(text), "exec:sh -c 'cat >/dev/null; echo finished >%s'", done);
+	cp_stream_close(stream_to(text), CP_CAUSE_DONE);
 	run_until_reaped();
-	cr_expect(is_gone(pid));
+	cr_expect_eq(access(done, F_OK), 0);
 }
 
 Test(core_exec, a_child_that_does_not_listen_is_killed)
 {
 	pid_t pid;
-	struct cp_stream *stream = start_script("trap \"\" TERM; while :; do sleep 1; done", &pid);
+	struct cp_stream *stream = start_script("trap \"\" TERM", "while :; do sleep 1; done", &pid);
 	uint64_t start = cp_loop_now(fixture.loop);
 	cp_stream_close(stream, CP_CAUSE_CLIENT_RESET);
 	run_until_reaped();
@@ -161,7 +163,7 @@ Test(core_exec, a_child_that_does_not_listen_is_killed)
 Test(core_exec, children_left_behind_end_with_the_system)
 {
 	pid_t pid;
-	struct cp_stream *stream = start_script("sleep 1000", &pid);
+	struct cp_stream *stream = start_script("true", "sleep 1000", &pid);
 	cp_stream_close(stream, CP_CAUSE_DONE);
 	run_turns(2);
 	cr_expect_eq(kill(pid, 0), 0);

@@ -111,23 +111,31 @@ static void reply(const struct message *query, const struct sockaddr_in *to)
 	}
 	if (dns.manner != DNS_SILENT && (dns.manner != DNS_SILENT_IPV6 || type == TYPE_A))
 		sendto(fd, m.bytes, m.length, 0, (const struct sockaddr *)to, sizeof(*to));
-	if (dns.on_query && type == TYPE_A)
-		dns.on_query();
 }
 
-static void on_readable(int ready, unsigned events, void *arg)
+static bool answer_one(void)
 {
 	struct message query;
 	struct sockaddr_in from;
 	socklen_t length = sizeof(from);
-	ssize_t got = recvfrom(ready, query.bytes, sizeof(query.bytes), MSG_DONTWAIT, (struct sockaddr *)&from, &length);
+	ssize_t got = recvfrom(fd, query.bytes, sizeof(query.bytes), MSG_DONTWAIT, (struct sockaddr *)&from, &length);
 
-	(void)events;
-	(void)arg;
 	if (got <= HEADER)
-		return;
+		return false;
 	query.length = (size_t)got;
 	reply(&query, &from);
+	return true;
+}
+
+static void on_readable(int ready, unsigned events, void *arg)
+{
+	(void)ready;
+	(void)events;
+	(void)arg;
+	while (answer_one())
+		;
+	if (dns.on_query)
+		dns.on_query();
 }
 
 void dns_start(struct cp_loop *loop)

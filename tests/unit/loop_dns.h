@@ -24,7 +24,7 @@ extern struct dns {
 	uint32_t ttl;                  /* seconds */
 	unsigned queries;              /* seen so far, for IPv4 */
 	char name[256];                /* of the last query */
-	void (*on_query)(void);        /* after each query for IPv4; may be NULL */
+	void (*on_query)(void);        /* when the queries that were there are answered; may be NULL */
 } dns;
 
 /** Start, and have resolvers of loops made from now on ask it. */

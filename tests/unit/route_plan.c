@@ -275,7 +275,7 @@ static struct claim *many(struct cp_arena *arena)
 	struct claim *list = xcalloc(MANY, sizeof(*list));
 	const struct cp_address *plain = fake_address(&fake, "fake:127.0.0.1:80");
 	for (int i = 0; i < MANY; i++) {
-		char name[16];
+		char name[24];
 		int length = snprintf(name, sizeof(name), "host-%d", i);
 		list[i].router = &a.router;
 		list[i].address = cp_address_with_multiplex(plain, arena, name, (size_t)length);
@@ -305,7 +305,7 @@ Test(plan, many_subports_of_two_routers_are_all_found)
 	struct plan *plan = plan_new(NULL, list, MANY, &fake.report);
 	cr_assert_not_null(plan);
 	for (int i = 0; i < MANY; i++) {
-		char name[16];
+		char name[24];
 		snprintf(name, sizeof(name), "host-%d", i);
 		cr_assert_str_eq(who(plan, name), i % 2 ? "a" : "b");
 	}

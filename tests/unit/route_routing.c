@@ -86,7 +86,7 @@ static int say_broken(struct fake_router *self, struct cp_request *request, stru
 					  struct cp_error *error)
 {
 	(void)self, (void)request, (void)answer;
-	return cp_error_set(error, CP_EIO, NULL, "the script has a mistake in line 3");
+	return cp_error_set(error, CP_EIO, "main.lua:3", "the script has a mistake");
 }
 
 /** Targets once five bytes are there or none will come; until then, bytes. */
@@ -175,7 +175,8 @@ Test(routing, failure_keeps_code_and_words)
 	fake_router_init(&fake, &front, "front", say_broken);
 	cr_assert_eq(fake_start(&fake, &front), CP_EIO);
 	cr_assert_eq(fake.routing.cause, CP_CAUSE_ROUTER_FAILED);
-	cr_assert_str_eq(fake.routing.error.message, "router \"front\" failed: the script has a mistake in line 3");
+	cr_assert_str_eq(fake.routing.error.message, "router \"front\" failed: the script has a mistake");
+	cr_assert_str_eq(fake.routing.error.where, "main.lua:3");
 }
 
 /** Start a router that answers with `targets` and expect it to be blamed in words that contain `words`. */
@@ -259,7 +260,7 @@ Test(routing, loop_of_routers_ends_and_is_named)
 Test(routing, chain_of_as_many_routers_as_allowed_arrives)
 {
 	struct fake_router routers[ROUTING_STEPS];
-	char ids[ROUTING_STEPS + 1][8];
+	char ids[ROUTING_STEPS + 1][16];
 	for (int i = 0; i <= ROUTING_STEPS; i++)
 		snprintf(ids[i], sizeof(ids[i]), "r%d", i);
 	for (int i = 0; i < ROUTING_STEPS; i++) {
@@ -422,7 +423,7 @@ Test(routing, reset_forgets_facts_and_keeps_little_memory)
 {
 	struct cp_value value = cp_string("h2", 2);
 	for (int i = 0; i < 20; i++) {
-		char name[8];
+		char name[16];
 		snprintf(name, sizeof(name), "f%d", i);
 		cp_request_set_fact(&fake.request, name, &value);
 	}

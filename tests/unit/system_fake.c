@@ -53,7 +53,7 @@ unsigned diary_count(const char *what)
 
 struct fake_data {
 	const char *fail; /* alive while the settings are, like the arena's addresses until unload */
-	bool silent, late, start_fails;
+	bool silent, late, busy, start_fails;
 	const struct cp_settings *bind;
 	struct cp_router *router;
 	struct cp_arena *arena;
@@ -109,16 +109,13 @@ static int fake_type_load(struct cp_system *self, const struct cp_settings *sett
 {
 	struct fake_data *data = calloc(1, sizeof(*data));
 	const char *router = NULL;
-	bool pin = false;
 	cp_system_set_data(self, data);
 	data->arena = cp_arena_new(0);
 	cp_settings_get_string(settings, "fail", &data->fail);
 	cp_settings_get_string(settings, "router", &router);
 	cp_settings_get_bool(settings, "silent", &data->silent);
 	cp_settings_get_bool(settings, "late", &data->late);
-	cp_settings_get_bool(settings, "pin", &pin);
-	if (pin)
-		cp_system_pin(self);
+	cp_settings_get_bool(settings, "busy", &data->busy);
 	data->start_fails = data->fail && strcmp(data->fail, "start") == 0;
 	data->bind = cp_settings_get(settings, "bind");
 	load_child(self, settings);
@@ -164,9 +161,28 @@ static int fake_type_start(struct cp_system *self, struct cp_loop *loop)
 	return data->start_fails ? CP_EIO : CP_OK;
 }
 
+static void work_done(struct cp_loop *loop, void *self)
+{
+	(void)loop;
+	diary_note("work done");
+	cp_system_unpin(self);
+}
+
+/** Posted by the worker after the word that it has stopped, so it comes to the main loop behind that. */
+static void work(struct cp_loop *loop, void *self)
+{
+	(void)loop;
+	cp_post(cp_loop_main(), work_done, self);
+}
+
 static void fake_type_stop(struct cp_system *self, struct cp_loop *loop)
 {
+	const struct fake_data *data = cp_system_data(self);
 	diary_note("stop %s on %u", cp_system_id(self), cp_loop_index(loop));
+	if (!data->busy)
+		return;
+	cp_system_pin(self);
+	cp_post(loop, work, self);
 }
 
 static void fake_type_unload(struct cp_system *self)

@@ -8,7 +8,7 @@
  *     silent = true          … without words
  *     child = "id"           registers a system of that id (twice, with `twice = true`), whose phases are noted too
  *     late  = true           registers a router in link, which is too late
- *     pin   = true           pins itself in load */
+ *     busy  = true           begins work in worker_stop that pins it and ends later, on the main loop */
 #ifndef UNIT_SYSTEM_FAKE_H
 #define UNIT_SYSTEM_FAKE_H
 

@@ -121,6 +121,14 @@ Test(system_load, configuration_that_cannot_be_parsed)
 	cr_assert_str_eq(diary_take(), "");
 }
 
+Test(system_load, key_outside_of_every_table)
+{
+	fake_load(&load, "colour = 'red'\n[a]\ntype = 'fake'\n", NULL);
+	cr_assert_null(load.generation);
+	cr_assert_eq(load.report.count, 1);
+	cr_assert_str_eq(load.report.entries[0].where, "t:1:1");
+}
+
 /* ---- Types ------------------------------------------------------------------------------------------------------ */
 
 Test(system_load, unknown_type_with_a_near_name)

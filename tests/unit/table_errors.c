@@ -107,7 +107,7 @@ Test(table_errors, lists_that_mix_or_are_empty)
 		"config.toml:5:37: expected a table with `to`, as the others of this list (addresses and tables do "
 		"not mix), found a string\n"
 		"config.toml:6:15: expected at least one address, found an empty list\n"
-		"@config.toml:7:21: expected at least one address, found an empty list\n"
+		"config.toml:7:22: expected at least one address, found an empty list\n"
 		"config.toml:8:28: expected an address, as \"tcp:10.0.0.1:80\", or \">router\", found a list\n"
 		"config.toml:9:28: expected an address: a list is tried in order, but \">stub\" hands the whole "
 		"question on\n");
@@ -134,7 +134,7 @@ Test(table_errors, conditions)
 		WHEN("1", "1") WHEN("2", "{}") WHEN("3", "{ from = [] }") WHEN("4", "{ from = 1 }")
 			WHEN("5", "{ from = [\"::1\", \"10.0.0.1/8\", \"x\"] }") WHEN("6", "{ frm = \"::1\" }")
 				WHEN("7", "{ sni = \"a\", from = \"::1\" }"),
-		"@config.toml:4:23: expected a table of conditions, as { from = \"10.0.0.0/8\" }, found an integer\n"
+		"config.toml:4:24: expected a table of conditions, as { from = \"10.0.0.0/8\" }, found an integer\n"
 		"config.toml:5:24: expected at least one condition, found an empty table; without `when` a route always holds\n"
 		"config.toml:6:33: expected at least one block of addresses, found an empty list\n"
 		"config.toml:7:33: expected an address or a block of addresses, as \"10.0.0.0/8\", found an integer\n"
@@ -197,7 +197,7 @@ Test(table_errors, templates_name_what_the_key_has)
 		"\"web:*4:2!*\" = \"byte:{path}.a:1\"\n"
 		"\"cmd:x\" = \"byte:{addr}:1\"\n"
 		"\"byte:*4:4\" = \"byte:{addr:1\"\n",
-		"@config.toml:4:23: unknown field {multiplx}: expected a field of \"byte\" or a fact as {sni}; did you "
+		"config.toml:4:24: unknown field {multiplx}: expected a field of \"byte\" or a fact as {sni}; did you "
 		"mean {multiplex}?\n"
 		"config.toml:6:18: unknown field {addr}: expected a field of \"cmd\" or a fact as {sni}\n"
 		"config.toml:7:21: expected a name and \"}\" behind \"{\"; a brace itself is written %7B\n");
