@@ -64,7 +64,8 @@ struct cp_watch;
 CP_API struct cp_watch *cp_watch_new(struct cp_loop *loop, int fd, unsigned events, cp_watch_ready *ready, void *arg,
 									 struct cp_error *error);
 
-/** Change what is watched for; cheap when it is the same. Before the descriptor is closed: 0, or cp_watch_free(). */
+/** Change what is watched for; cheap when it is the same. Before the descriptor is closed: 0, or cp_watch_free().
+ * @return CP_OK, or an error: then nothing is watched */
 CP_API int cp_watch_set(struct cp_watch *watch, unsigned events);
 
 /** Stop and free. Allowed inside its own callback. */

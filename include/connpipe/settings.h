@@ -51,6 +51,7 @@ CP_API void cp_settings_finish(const struct cp_settings *table);
 
 /* ---- Scalars: false, with an error reported, when the value is not what is wanted --------------------------------- */
 
+/** A string, or the text of a date or time. @param length  may be NULL: then text with zero bytes in it is refused */
 CP_API bool cp_settings_string(const struct cp_settings *value, const char **text, size_t *length);
 CP_API bool cp_settings_integer(const struct cp_settings *value, int64_t least, int64_t most, int64_t *number);
 CP_API bool cp_settings_float(const struct cp_settings *value, double *number);
@@ -65,7 +66,7 @@ CP_API bool cp_settings_word(const struct cp_settings *value, const char *const 
 /** Want this kind. */
 CP_API bool cp_settings_want(const struct cp_settings *value, enum cp_settings_kind kind);
 
-/* ---- Short ways for tables: leave *out alone when the key is not there -------------------------------------------- */
+/* ---- Short ways for tables: true, and *out left alone, when the key is not there ---------------------------------- */
 
 CP_API bool cp_settings_get_string(const struct cp_settings *table, const char *key, const char **out);
 CP_API bool cp_settings_get_integer(const struct cp_settings *table, const char *key, int64_t least, int64_t most,

@@ -21,7 +21,6 @@ void draft_begin(struct draft *draft, struct cp_arena *arena, struct cp_connecto
 	memset(&draft->parts, 0, sizeof(draft->parts));
 	draft->in_arena = false;
 	draft->is_template = false;
-	draft->layer_count = 0;
 	for (uint32_t i = 0; i < connector->def->field_count; i++)
 		draft->values[i] = cp_null();
 }

@@ -37,7 +37,7 @@ struct draft {
 	char host[HOST_ROOM]; /* canonical form of the field with CP_ROLE_HOST */
 };
 
-/** All values null, no layers. */
+/** All values null; layers stay as they are. */
 void draft_begin(struct draft *draft, struct cp_arena *arena, struct cp_connector *connector, const char *alias,
 				 struct cp_error *error);
 /** Fill the error with the place of field `index`. @param offset  into its (unescaped) text */

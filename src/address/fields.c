@@ -69,6 +69,7 @@ int cp_address_from_fields(const struct cp_scope *scope, struct cp_arena *arena,
 	found = scope_find_connector(scope, connector, strlen(connector), &alias, error);
 	if (!found)
 		return error->code;
+	draft.layer_count = 0;
 	draft_begin(&draft, arena, found, alias, error);
 	for (uint32_t i = 0; i < fields.count && result == CP_OK; i++)
 		result = take_field(&draft, &fields.at[i], taken);

@@ -8,7 +8,7 @@
 #include <limits.h>
 #include <net/if.h>
 #include <netinet/in.h>
-#include <stdio.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -145,9 +145,10 @@ bool cp_ip_parse(const char *text, size_t length, struct cp_ip *ip)
 
 static void put_ipv4(struct text_out *out, const uint8_t *bytes)
 {
-	char text[INET_ADDRSTRLEN];
-
-	text_put(out, text, (size_t)snprintf(text, sizeof(text), "%u.%u.%u.%u", bytes[0], bytes[1], bytes[2], bytes[3]));
+	for (int i = 0; i < 4; i++) {
+		text_puts(out, i > 0 ? "." : "");
+		text_put_number(out, bytes[i], 10);
+	}
 }
 
 static unsigned group(const uint8_t *bytes, int i)
@@ -174,7 +175,6 @@ static int longest_zeros(const uint8_t *bytes, int *first)
 static void put_ipv6(struct text_out *out, const uint8_t *bytes)
 {
 	int first = 8, zeros = longest_zeros(bytes, &first);
-	char text[8];
 
 	for (int i = 0; i < 8; i++) {
 		if (i == first) {
@@ -182,7 +182,7 @@ static void put_ipv6(struct text_out *out, const uint8_t *bytes)
 			i += zeros - 1;
 			continue;
 		}
-		text_put(out, text, (size_t)snprintf(text, sizeof(text), "%x", group(bytes, i)));
+		text_put_number(out, group(bytes, i), 16);
 		if (i < 7 && i + 1 != first)
 			text_puts(out, ":");
 	}
@@ -198,13 +198,13 @@ void ip_put(struct text_out *out, const struct cp_ip *ip)
 
 static void put_zone(struct text_out *out, uint32_t zone)
 {
-	char name[IF_NAMESIZE], number[16];
+	char name[IF_NAMESIZE];
 
 	text_puts(out, "%");
 	if (if_indextoname(zone, name))
 		text_puts(out, name);
 	else
-		text_put(out, number, (size_t)snprintf(number, sizeof(number), "%u", zone));
+		text_put_number(out, zone, 10);
 }
 
 static void put_zoned(struct text_out *out, const struct cp_ip *ip)
@@ -278,7 +278,6 @@ void cp_peer_from_sockaddr(const struct sockaddr *address, size_t length, struct
 size_t cp_peer_print(const struct cp_peer *peer, char *buffer, size_t room)
 {
 	struct text_out out = text_out(buffer, room);
-	char port[8];
 
 	if (peer->ip.family == 0) {
 		text_puts(&out, "local");
@@ -287,7 +286,7 @@ size_t cp_peer_print(const struct cp_peer *peer, char *buffer, size_t room)
 	text_puts(&out, peer->ip.family == 6 ? "[" : "");
 	put_zoned(&out, &peer->ip);
 	text_puts(&out, peer->ip.family == 6 ? "]:" : ":");
-	text_put(&out, port, (size_t)snprintf(port, sizeof(port), "%u", peer->port));
+	text_put_number(&out, peer->port, 10);
 	return text_end(&out);
 }
 

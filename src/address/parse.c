@@ -20,9 +20,6 @@ struct parser {
 	struct cp_part text;
 	struct draft *draft;
 	struct cp_error *error;
-	struct cp_layer layers[DRAFT_LAYERS]; /* kept here while the connector is not known */
-	uint32_t layer_lengths[DRAFT_LAYERS];
-	uint32_t layer_count;
 	char *scratch; /* room for the whole text, unescaped */
 };
 
@@ -110,10 +107,11 @@ static int unescape_argument(struct parser *p, const struct cp_part *argument, c
 /* @param argument  `at` NULL: none */
 static int take_layer(struct parser *p, const struct cp_part *name, const struct cp_part *argument)
 {
-	struct cp_layer *layer = &p->layers[p->layer_count];
+	struct draft *draft = p->draft;
+	struct cp_layer *layer = &draft->layers[draft->layer_count];
 	int result = CP_OK;
 
-	if (p->layer_count == DRAFT_LAYERS)
+	if (draft->layer_count == DRAFT_LAYERS)
 		return cp_part_error(name, 0, CP_EINVAL, p->error, "more than %d converters", DRAFT_LAYERS);
 	p->error->where[0] = '\0';
 	layer->argument = NULL;
@@ -121,10 +119,10 @@ static int take_layer(struct parser *p, const struct cp_part *name, const struct
 	if (!layer->converter)
 		return place(name, p->error, p->error->code);
 	if (argument->at)
-		result = unescape_argument(p, argument, &layer->argument, &p->layer_lengths[p->layer_count]);
+		result = unescape_argument(p, argument, &layer->argument, &draft->layer_lengths[draft->layer_count]);
 	if (result == CP_OK)
 		result = check_argument(p, name, argument, layer);
-	p->layer_count++;
+	draft->layer_count++;
 	return result;
 }
 
@@ -139,9 +137,6 @@ static int take_connector(struct parser *p, const struct cp_part *name)
 		return place(name, p->error, p->error->code);
 	draft_begin(p->draft, p->draft->arena, connector, alias, p->error);
 	p->draft->flags = p->text.flags;
-	p->draft->layer_count = p->layer_count;
-	memcpy(p->draft->layers, p->layers, p->layer_count * sizeof(*p->layers));
-	memcpy(p->draft->layer_lengths, p->layer_lengths, p->layer_count * sizeof(*p->layer_lengths));
 	return CP_OK;
 }
 
@@ -200,12 +195,28 @@ static bool read_port(const char *text, size_t length, uint64_t *port)
 	return *port <= UINT16_MAX;
 }
 
+/* Digits and names in braces: anything else will be no number whatever the names stand for. */
+static bool is_port_template(const struct cp_part *part)
+{
+	if (!(part->flags & CP_PARSE_TEMPLATE) || !template_has(part->at, part->length))
+		return false;
+	for (size_t at = 0; at < part->length; at++) {
+		size_t skip = template_name(part->at + at, part->length - at);
+
+		if (skip)
+			at += skip - 1;
+		else if (part->at[at] < '0' || part->at[at] > '9')
+			return false;
+	}
+	return true;
+}
+
 static int take_port(struct parser *p, const struct cp_part *part, struct cp_value *value)
 {
 	struct text_quoted quoted;
 	uint64_t port;
 
-	if (part->flags & CP_PARSE_TEMPLATE && template_has(part->at, part->length)) {
+	if (is_port_template(part)) {
 		*value = cp_string(part->at, part->length);
 		return CP_OK;
 	}
@@ -394,6 +405,7 @@ int cp_address_parse(const struct cp_scope *scope, struct cp_arena *arena, const
 	int result;
 
 	draft.arena = arena;
+	draft.layer_count = 0; /* the head comes before draft_begin() */
 	p.scope = scope;
 	p.text = (struct cp_part){text, length, 1, text, length, flags};
 	p.draft = &draft;

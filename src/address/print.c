@@ -16,12 +16,10 @@ static const char *special(const struct cp_address *address)
 
 static void put_value(struct text_out *out, const struct cp_address *address, const struct cp_value *value)
 {
-	char number[32];
-
 	if (value->kind == CP_STRING)
 		text_put_escaped(out, value->as.s, value->length, special(address));
-	else
-		text_put(out, number, cp_value_print(value, number, sizeof(number)));
+	else /* only a port is none, and scope_add_connector() sees to it that it is a u16 */
+		text_put_number(out, (unsigned)value->as.u, 10);
 }
 
 static void put_host(struct text_out *out, const struct cp_value *host)

@@ -23,6 +23,18 @@ void text_puts(struct text_out *out, const char *text)
 	text_put(out, text, strlen(text));
 }
 
+/* Addresses are printed for every connection: this is several times as fast as snprintf(). */
+void text_put_number(struct text_out *out, unsigned number, unsigned base)
+{
+	char digits[32], *at = digits + sizeof(digits);
+
+	do {
+		*--at = "0123456789abcdef"[number % base];
+		number /= base;
+	} while (number);
+	text_put(out, at, (size_t)(digits + sizeof(digits) - at));
+}
+
 size_t text_end(struct text_out *out)
 {
 	if (out->room)

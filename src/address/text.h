@@ -21,6 +21,7 @@ static inline struct text_out text_out(char *buffer, size_t room)
 }
 void text_put(struct text_out *out, const char *text, size_t length);
 void text_puts(struct text_out *out, const char *text);
+void text_put_number(struct text_out *out, unsigned number, unsigned base);
 void text_put_escaped(struct text_out *out, const char *text, size_t length, const char *special);
 /** End with a zero byte. @return the length that was needed */
 size_t text_end(struct text_out *out);

@@ -30,14 +30,15 @@ const struct cli_command command_connect = {
 	.name = "connect",
 	.arguments = "ADDRESS",
 	.summary = "stdin and stdout to an address",
-	.text = "Connects to ADDRESS and pipes stdin and stdout. Needs no configuration and reads none.\n"
-			"\n"
-			"  ssh -o ProxyCommand=\"connpipe connect 'tcp:%h:25565!ssh'\" host\n"
-			"  echo hello | connpipe connect tcp:127.0.0.1:7\n"
-			"\n"
-			"The end of stdin is passed on as a half close, so the whole answer still comes. The command ends when both\n"
-			"directions have; when the target has ended and stdin then brings nothing for a second (at a terminal: at\n"
-			"once), that counts as its end. Exits 0 if all went well, 1 if not, with the cause on stderr.\n",
+	.text =
+		"Connects to ADDRESS and pipes stdin and stdout. Needs no configuration and reads none.\n"
+		"\n"
+		"  ssh -o ProxyCommand=\"connpipe connect 'tcp:%h:25565!ssh'\" host\n"
+		"  echo hello | connpipe connect tcp:127.0.0.1:7\n"
+		"\n"
+		"The end of stdin is passed on as a half close, so the whole answer still comes. The command ends when both\n"
+		"directions have; when the target has ended and stdin then brings nothing for a second (at a terminal: at\n"
+		"once), that counts as its end. Exits 0 if all went well, 1 if not, with the cause on stderr.\n",
 	.least = 1,
 	.most = 1,
 	.run = run_connect,

@@ -15,7 +15,7 @@
 #define SCHEME "unix:"
 #define FALLBACK "run/admin.sock" /* where it is when the configuration cannot be read, see DESIGN: configuration */
 
-/* ---- Where the socket is ------------------------------------------------------------------------------------------- */
+/* ---- Where the socket is --------------------------------------------------------------------------------------- */
 
 /** The path of an admin address. @return NULL if there is none, after saying so */
 static char *path_of(const char *address)
@@ -49,7 +49,7 @@ static char *socket_path(const char *directory)
 	return path;
 }
 
-/* ---- Talking ---------------------------------------------------------------------------------------------------------- */
+/* ---- Talking --------------------------------------------------------------------------------------------------- */
 
 static int connect_error(const char *path, int errnum)
 {

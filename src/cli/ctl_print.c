@@ -19,7 +19,7 @@ static const char *word(const json_t *object, const char *key)
 	return text && *text ? text : "-";
 }
 
-/* ---- status ------------------------------------------------------------------------------------------------------------- */
+/* ---- status ---------------------------------------------------------------------------------------------------- */
 
 static void print_head(const json_t *answer)
 {
@@ -27,8 +27,8 @@ static void print_head(const json_t *answer)
 
 	printf("connpipe ");
 	print_harmless(stdout, word(answer, "version"));
-	printf(", pid %" PRIu64 ", up %s, generation %" PRIu64 ", %" PRIu64 " connections open%s\n",
-		   number(answer, "pid"), human_duration(number(answer, "uptime_ms"), uptime), number(answer, "generation"),
+	printf(", pid %" PRIu64 ", up %s, generation %" PRIu64 ", %" PRIu64 " connections open%s\n", number(answer, "pid"),
+		   human_duration(number(answer, "uptime_ms"), uptime), number(answer, "generation"),
 		   number(answer, "connections"),
 		   json_is_true(json_object_get(answer, "draining")) ? ", draining: nothing is accepted any more" : "");
 }
@@ -127,7 +127,7 @@ void ctl_print_status(const json_t *answer)
 	print_counters((json_t *)answer); /* jansson iterates over objects that it could change */
 }
 
-/* ---- pipes -------------------------------------------------------------------------------------------------------------- */
+/* ---- pipes ----------------------------------------------------------------------------------------------------- */
 
 static void add_pipe(struct text_table *table, const json_t *pipe)
 {

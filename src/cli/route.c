@@ -39,7 +39,7 @@ static char *address_text(struct cp_arena *arena, const struct cp_address *addre
 	return text;
 }
 
-/* ---- Which socket takes it ----------------------------------------------------------------------------------------- */
+/* ---- Which socket takes it ------------------------------------------------------------------------------------- */
 
 static const struct binding *find_binding(const struct question *question, const struct cp_address *address)
 {
@@ -98,7 +98,7 @@ static int find_socket(struct question *question, const char *text)
 	return question->binding ? CLI_OK : no_binding(question, text);
 }
 
-/* ---- What is known about the connection ---------------------------------------------------------------------------- */
+/* ---- What is known about the connection ------------------------------------------------------------------------ */
 
 static int parse_address(struct question *question, const char *text)
 {
@@ -140,8 +140,8 @@ static void take_fact(struct question *question, const char *word)
 	if (is_peer(word, &peer))
 		cp_request_set_peer(&question->request, &peer);
 	else
-		cp_request_set_fact(&question->request,
-							cp_arena_strndup(question->arena, word, (size_t)(equals - word)), &value);
+		cp_request_set_fact(&question->request, cp_arena_strndup(question->arena, word, (size_t)(equals - word)),
+							&value);
 }
 
 static void prepare_request(struct question *question, const struct cli *cli)
@@ -155,7 +155,7 @@ static void prepare_request(struct question *question, const struct cli *cli)
 		take_fact(question, cli->words[i]);
 }
 
-/* ---- Asking ---------------------------------------------------------------------------------------------------------- */
+/* ---- Asking ---------------------------------------------------------------------------------------------------- */
 
 static void on_changed(struct routing *routing)
 {
@@ -266,13 +266,15 @@ const struct cli_command command_route = {
 	.name = "route",
 	.arguments = "ADDRESS [name=value …]",
 	.summary = "where would this connection go, and why",
-	.text = "Asks the routers of the configuration about a connection to ADDRESS and prints each step and the targets,\n"
-			"in the order in which they would be tried.\n"
-			"\n"
-			"  connpipe route 'tcp:*4:443' from=192.0.2.7\n"
-			"  connpipe route 'tcp:127.0.0.1:25565!ssh'\n"
-			"\n"
-			"from=IP is the client's address; any other name=value is a fact that a router may ask for. Exits 0 if there is a target, 1 if the connection would be refused.\n",
+	.text =
+		"Asks the routers of the configuration about a connection to ADDRESS and prints each step and the targets,\n"
+		"in the order in which they would be tried.\n"
+		"\n"
+		"  connpipe route 'tcp:*4:443' from=192.0.2.7\n"
+		"  connpipe route 'tcp:127.0.0.1:25565!ssh'\n"
+		"\n"
+		"from=IP is the client's address; any other name=value is a fact that a router may ask for. Exits 0 if there "
+		"is a target, 1 if the connection would be refused.\n",
 	.least = 1,
 	.most = -1,
 	.run = run_route,

@@ -39,15 +39,15 @@ struct side {
 struct stdio_stream {
 	struct cp_stream stream; /* first */
 	struct side in, out;
-	struct cp_timer silence;      /* runs when the output was ended, until the input brings something */
-	struct cp_deferred turn_end;  /* calls the user for what is ready without a watch, and frees what was closed */
-	bool terminal;                /* the input is one */
-	bool shut;                    /* the output was ended */
-	bool ended;                   /* the input has ended, or was silent for too long behind `shut` */
+	struct cp_timer silence;     /* runs when the output was ended, until the input brings something */
+	struct cp_deferred turn_end; /* calls the user for what is ready without a watch, and frees what was closed */
+	bool terminal;               /* the input is one */
+	bool shut;                   /* the output was ended */
+	bool ended;                  /* the input has ended, or was silent for too long behind `shut` */
 	bool closed;
 };
 
-/* ---- Descriptors --------------------------------------------------------------------------------------------------- */
+/* ---- Descriptors ----------------------------------------------------------------------------------------------- */
 
 static void side_close(struct side *side)
 {
@@ -120,7 +120,7 @@ static void replace_by_null(int fd)
 	}
 }
 
-/* ---- Readiness ------------------------------------------------------------------------------------------------------ */
+/* ---- Readiness ------------------------------------------------------------------------------------------------- */
 
 static void on_turn_end(struct cp_deferred *deferred)
 {
@@ -188,7 +188,7 @@ static void expect_input(struct stdio_stream *s)
 		cp_timer_start(&s->silence, SILENCE_MS);
 }
 
-/* ---- Operations ----------------------------------------------------------------------------------------------------- */
+/* ---- Operations ------------------------------------------------------------------------------------------------ */
 
 /** Whether a call on a side that may block does not. */
 static bool is_ready(const struct side *side, short events)

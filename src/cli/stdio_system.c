@@ -75,8 +75,8 @@ static int stdio_accept(struct cp_acceptor *acceptor, struct cp_accepted *accept
 	if (listener->taken)
 		return CP_AGAIN;
 	accepted->peer = (struct cp_peer){.port = 0};
-	accepted->stream = stdio_stream_new(s->loop, STDIN_FILENO, STDOUT_FILENO,
-										listener->listener.connector->system, error);
+	accepted->stream =
+		stdio_stream_new(s->loop, STDIN_FILENO, STDOUT_FILENO, listener->listener.connector->system, error);
 	if (!accepted->stream)
 		return error->code;
 	listener->taken = true;
@@ -128,7 +128,7 @@ static int stdio_bind(struct cp_connector *connector, const struct cp_address *a
 	return CP_OK;
 }
 
-/* ---- Text: there is nothing behind the colon -------------------------------------------------------------------------- */
+/* ---- Text: there is nothing behind the colon ------------------------------------------------------------------- */
 
 static int stdio_parse(struct cp_connector *connector, const char *alias, const struct cp_part *rest,
 					   struct cp_arena *arena, struct cp_value *values, struct cp_error *error)

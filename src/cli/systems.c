@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Gathering ------------------------------------------------------------------------------------------------------ */
+/* ---- Gathering ------------------------------------------------------------------------------------------------- */
 
 static void append_text(json_t *array, const char *text)
 {
@@ -35,8 +35,8 @@ static json_t *describe_connector(const struct cp_connector *connector)
 
 static json_t *describe_converter(const struct cp_converter *converter)
 {
-	return json_pack("{s:s, s:b, s:b}", "id", converter->def->id, "accept", converter->def->accept != NULL,
-					 "connect", converter->def->connect != NULL);
+	return json_pack("{s:s, s:b, s:b}", "id", converter->def->id, "accept", converter->def->accept != NULL, "connect",
+					 converter->def->connect != NULL);
 }
 
 static json_t *describe_router(const struct generation *generation, const struct cp_router *router)
@@ -102,7 +102,7 @@ static json_t *describe(const struct generation *generation)
 	return json_pack("{s:b, s:o}", "ok", 1, "systems", systems);
 }
 
-/* ---- Printing --------------------------------------------------------------------------------------------------------- */
+/* ---- Printing -------------------------------------------------------------------------------------------------- */
 
 static const char *text_of(const json_t *object, const char *key)
 {

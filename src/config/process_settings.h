@@ -17,7 +17,7 @@ struct process_settings {
 		bool json;
 		char *file; /* "stderr", or an absolute path */
 	} log;
-	char *admin; /* address text, relative paths made whole; NULL: off */
+	char *admin; /* "unix:" and an absolute path as it is, without escapes; NULL: off */
 	bool admin_is_default;
 	char *user; /* run as this user after start; NULL: stay */
 	struct {

@@ -56,8 +56,8 @@ void blocking_stop(void);
 /** Prepare libraries that need it once in a process (c-ares), and tidy up. */
 int resolver_library_init(struct cp_error *error);
 void resolver_library_deinit(void);
-/** Ask these name servers instead of the system's: `address[:port]`, comma-separated; NULL: the system's again. Process
- * wide, for loops that have not looked anything up yet. For tests. */
+/** Ask these name servers instead of the system's: `address[:port]`, comma-separated; NULL: the system's again. Holds
+ * from each loop's next look-up on; called while no other thread looks anything up. For tests. */
 void resolver_set_servers(const char *servers);
 
 #endif

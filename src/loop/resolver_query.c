@@ -53,6 +53,7 @@ struct query_channel {
 	struct cp_loop *loop;
 	ares_channel ares;         /* NULL: not started */
 	struct stat configuration; /* of /etc/resolv.conf when it was started; zeros: there was none */
+	unsigned servers_version;
 	struct socket_watch *sockets;
 	struct cp_timer timer;  /* when c-ares wants to be called without an event */
 	struct query *orphans;  /* whose c-ares channel was destroyed */
@@ -60,12 +61,16 @@ struct query_channel {
 	struct cp_deferred tell;
 };
 
-static const char *servers; /* instead of the system's; set before any loop looks something up */
+static struct {
+	char *list;       /* instead of the system's; NULL: those */
+	unsigned version; /* channels made with another one are out of date */
+} servers;
 
-void resolver_set_servers(const char *text)
+void resolver_set_servers(const char *list)
 {
-	free((char *)servers);
-	servers = text ? xstrdup(text) : NULL;
+	free(servers.list);
+	servers.list = list ? xstrdup(list) : NULL;
+	servers.version++;
 }
 
 int resolver_library_init(struct cp_error *error)
@@ -352,8 +357,8 @@ static int open_ares(struct query_channel *channel, int timeout, ares_channel *a
 
 	if (status != ARES_SUCCESS)
 		return status;
-	if (servers)
-		status = ares_set_servers_ports_csv(*ares, servers);
+	if (servers.list)
+		status = ares_set_servers_ports_csv(*ares, servers.list);
 	if (status != ARES_SUCCESS)
 		ares_destroy(*ares);
 	return status;
@@ -412,10 +417,13 @@ static void reopen_channel(struct query_channel *channel)
 	}
 }
 
-static bool same_file(const struct stat *a, const struct stat *b)
+static bool is_current(const struct query_channel *channel, const struct stat *now)
 {
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-		   a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+	const struct stat *then = &channel->configuration;
+
+	return channel->ares && channel->servers_version == servers.version && then->st_dev == now->st_dev &&
+		   then->st_ino == now->st_ino && then->st_size == now->st_size &&
+		   then->st_mtim.tv_sec == now->st_mtim.tv_sec && then->st_mtim.tv_nsec == now->st_mtim.tv_nsec;
 }
 
 /** Start c-ares, or start it again when what it has read has changed: its own channels never look again. */
@@ -425,9 +433,10 @@ static bool keep_current(struct query_channel *channel)
 
 	if (stat("/etc/resolv.conf", &configuration) < 0)
 		memset(&configuration, 0, sizeof(configuration));
-	if (!channel->ares || !same_file(&configuration, &channel->configuration))
+	if (!is_current(channel, &configuration))
 		reopen_channel(channel);
 	channel->configuration = configuration;
+	channel->servers_version = servers.version;
 	return channel->ares != NULL;
 }
 

@@ -64,10 +64,10 @@ static int change(struct cp_watch *watch, unsigned events)
 	event_assign(&watch->event[other], watch->loop->base, watch->fd, event_mask(events), on_ready, watch);
 	errno = 0;
 	if (event_add(&watch->event[other], NULL) < 0) {
-		int why = errno;
+		int why = errno ? errno : ENOMEM;
 		forget(watch);
 		errno = why;
-		return why == EPERM ? CP_EUNSUPPORTED : cp_err_from_errno(why ? why : ENOMEM);
+		return why == EPERM ? CP_EUNSUPPORTED : cp_err_from_errno(why);
 	}
 	forget(watch);
 	watch->current = other;

@@ -111,6 +111,18 @@ static uint32_t find_socket(struct planner *planner, const struct claim *claim, 
 	return number;
 }
 
+/** Whether two addresses differ in their multiplex and converters at most, and so are on one socket for certain. */
+static bool same_but_multiplex(const struct cp_address *a, const struct cp_address *b)
+{
+	if (a->connector != b->connector || strcmp(a->alias, b->alias) != 0 || a->fields.count != b->fields.count)
+		return false;
+	const struct cp_field_def *defs = a->connector->def->fields;
+	for (uint32_t i = 0; i < a->fields.count; i++)
+		if (defs[i].role != CP_ROLE_MULTIPLEX && !cp_value_equal(&a->fields.at[i].value, &b->fields.at[i].value))
+			return false;
+	return true;
+}
+
 /** Group the claim with others of its socket. @param is_new  set if it is the first one */
 static uint32_t place(struct planner *planner, const struct claim *claim, bool *is_new)
 {
@@ -280,7 +292,9 @@ static void group(struct planner *planner)
 	for (size_t i = 0; i < planner->count; i++) {
 		const struct claim *claim = &planner->claims[i];
 		bool is_new = false;
-		uint32_t number = place(planner, claim, &is_new);
+		/* Most often the claim before is on the same socket: comparing is cheaper than printing. */
+		bool same = i > 0 && same_but_multiplex(planner->claims[i - 1].address, claim->address);
+		uint32_t number = same ? planner->socket_of[i - 1] : place(planner, claim, &is_new);
 		planner->socket_of[i] = number;
 		if (is_new)
 			check_acceptable(planner, claim);

@@ -109,7 +109,15 @@ struct slots {
 	size_t mask;
 };
 
+/** Memory of doors and routes; see keys.c. */
+struct store {
+	struct block *blocks;
+	char *at;
+	size_t left, block_size;
+};
+
 struct keys {
+	struct store store;
 	struct slots doors;  /* every struct door */
 	struct slots routes; /* every struct route that its door does not point to */
 };

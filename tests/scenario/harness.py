@@ -30,6 +30,8 @@ import unittest
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAM = os.path.abspath(os.environ.get("CONNPIPE") or os.path.join(TOP, "build", "connpipe"))
+if not os.access(PROGRAM, os.X_OK):
+    raise SystemExit("there is no program %s: build it, or say where it is by $CONNPIPE" % PROGRAM)
 PATIENCE = float(os.environ.get("CONNPIPE_TEST_PATIENCE", "20"))
 MAGIC = bytes.fromhex("893d1d4e4e4fc6862d1e10010d0a690a")
 

@@ -533,6 +533,7 @@ Test(address, address_is_small)
 static const struct good templates[] = {
 	{"tcp:{multiplex}.svc.local:80", NULL},
 	{"tcp:{a}:{b}", NULL},
+	{"tcp:a:80{b}{c}", NULL},
 	{"tcp:{a}:80!{b}", NULL},
 	{"tcp:x:80!{a}{b}-{c.d-e_F}", NULL},
 	{"tcp:[{a}]:80", "tcp:{a}:80"},
@@ -588,6 +589,8 @@ static const struct bad bad_templates[] = {
 	{"tcp:{a}/:1", 8, "tcp takes no path"},
 	{"tcp:{a}_$:1", 9, "is no host, expected $4"},
 	{"tcp:{a}:x", 9, "expected a number"},
+	{"tcp:a:{b}c", 7, "port \"{b}c\", expected a number"},
+	{"tcp:a:%31{b}", 7, "expected a number"},
 	{"tcp:{a}", 8, "expected \":\" and a port"},
 	{"tls({a})+tcp:b:1", 5, "a template cannot stand in an argument"},
 };

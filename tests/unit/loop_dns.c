@@ -77,9 +77,37 @@ static unsigned put_records(struct message *m, unsigned type)
 	return count;
 }
 
+static bool no_such_name(void)
+{
+	return dns.manner == DNS_NO_SUCH_NAME || dns.manner == DNS_SECOND_TRY;
+}
+
+/** Whether the question was asked before. */
+static bool asked_before(unsigned type)
+{
+	static char asked[32][300];
+	char question[300];
+	int i;
+
+	snprintf(question, sizeof(question), "%u %s", type, dns.name);
+	for (i = 0; asked[i][0] != '\0'; i++) {
+		if (strcmp(asked[i], question) == 0)
+			return true;
+	}
+	cr_assert_lt(i, 31);
+	strcpy(asked[i], question);
+	return false;
+}
+
+static bool is_silent(unsigned type)
+{
+	return dns.manner == DNS_SILENT || (dns.manner == DNS_SILENT_IPV6 && type == TYPE_AAAA) ||
+		   (dns.manner == DNS_SECOND_TRY && !asked_before(type));
+}
+
 static void make_answer(const struct message *query, size_t question_end, unsigned type, struct message *m)
 {
-	unsigned code = dns.manner == DNS_NO_SUCH_NAME ? CODE_NXDOMAIN : dns.manner == DNS_FAIL ? CODE_SERVFAIL : 0;
+	unsigned code = no_such_name() ? CODE_NXDOMAIN : dns.manner == DNS_FAIL ? CODE_SERVFAIL : 0;
 	uint16_t count = 0;
 
 	m->length = 0;
@@ -109,7 +137,7 @@ static void reply(const struct message *query, const struct sockaddr_in *to)
 		sendto(fd, m.bytes, m.length, 0, (const struct sockaddr *)to, sizeof(*to));
 		m.bytes[0] ^= 0xff;
 	}
-	if (dns.manner != DNS_SILENT && (dns.manner != DNS_SILENT_IPV6 || type == TYPE_A))
+	if (!is_silent(type))
 		sendto(fd, m.bytes, m.length, 0, (const struct sockaddr *)to, sizeof(*to));
 }
 

@@ -15,6 +15,7 @@ enum dns_manner {
 	DNS_GARBAGE,     /* right id and question, then nonsense */
 	DNS_WRONG_ID,    /* an answer to nobody's question, then the right one */
 	DNS_SILENT_IPV6, /* answers about IPv4 only */
+	DNS_SECOND_TRY,  /* there is no such name, but says so only when asked for the second time */
 };
 
 /** What the server says about every name. May be changed at any time. */

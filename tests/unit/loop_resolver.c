@@ -439,6 +439,61 @@ Test(loop_resolver, silence_ends_in_bounded_time)
 	cr_assert_geq(dns.queries, 2, "it was asked again");
 }
 
+/* Each of the search domains is tried in turn, and each takes a while to be denied. */
+Test(loop_resolver, many_slow_tries_end_in_bounded_time)
+{
+	struct look look = {0};
+	struct timespec begin, end;
+
+	setenv("LOCALDOMAIN", "a.test b.test c.test d.test e.test f.test", 1);
+	dns.manner = DNS_SECOND_TRY;
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	addresses_of(&look, "slow");
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	cr_assert_str_eq(look.text, "slow: no answer from the name servers");
+	cr_assert_geq(dns.queries, 4, "it was about to try more");
+	cr_assert_leq(end.tv_sec - begin.tv_sec, 6);
+	dns.manner = DNS_ANSWER;
+	dns.ipv4[0] = "192.0.2.1";
+	for (unsigned seen = dns.queries; dns.queries == seen;)
+		run_for(1); /* the query goes on by itself */
+	wait_until_it_gives("slow", "192.0.2.1");
+	cr_assert_eq(look.called, 1, "its late answer is nobody's");
+}
+
+static void change_servers(void)
+{
+	dns_stop();
+	dns_start(loop);
+	dns.ipv4[0] = "192.0.2.1";
+}
+
+Test(loop_resolver, look_ups_under_way_go_on_with_new_name_servers)
+{
+	struct look first = {0}, second = {0};
+
+	dns.manner = DNS_SILENT;
+	look_up(&first, "first.example.test");
+	while (dns.queries == 0)
+		run_for(1);
+	change_servers();
+	look_up(&second, "second.example.test");
+	loop_run(loop);
+	cr_assert(first.called == 1 && second.called == 1);
+	cr_assert_str_eq(first.text, "192.0.2.1");
+	cr_assert_str_eq(second.text, "192.0.2.1");
+	cr_assert_eq(dns.queries, 2, "both were asked of the new one");
+}
+
+Test(loop_resolver, name_servers_that_make_no_sense_are_an_error)
+{
+	struct look look = {0};
+
+	resolver_set_servers("not an address");
+	look_up(&look, "www.example.test");
+	cr_assert_eq(look.result, CP_ERESOLVE, "%s", look.text);
+}
+
 /* ---- Cancelling -------------------------------------------------------------------------------------------------- */
 
 Test(loop_resolver, a_cancelled_look_up_is_not_called)

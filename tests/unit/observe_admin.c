@@ -18,7 +18,8 @@
 
 enum { PATIENCE_MS = 10000 };
 
-/* ---- The side of the main task --------------------------------------------------------------------------------------- */
+/* ---- The side of the main task
+ * --------------------------------------------------------------------------------------- */
 
 static char directory[] = "/tmp/connpipe-admin-XXXXXX";
 static char path[100];
@@ -108,7 +109,8 @@ static void tear_down(void)
 	cr_assert_eq(system(command), 0);
 }
 
-/* ---- The side of the client ----------------------------------------------------------------------------------------------- */
+/* ---- The side of the client
+ * ----------------------------------------------------------------------------------------------- */
 
 static int client_connect(void)
 {
@@ -196,7 +198,8 @@ static void with_client(void (*script)(void))
 	pthread_join(thread, NULL);
 }
 
-/* ---- Lines and answers ------------------------------------------------------------------------------------------------------ */
+/* ---- Lines and answers
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void each_command(void)
 {
@@ -242,8 +245,15 @@ Test(observe_admin, wrong_commands_are_answered_and_the_client_goes_on, .init = 
 
 static void no_commands(void)
 {
-	const char *lines[] = {"nonsense\n", "\n", "[]\n", "{}\n", "{\"command\":7}\n", "{\"command\":\"a\\u0000\"}\n",
-						   "{\"command\":\"status\"} more\n", "{\"a\":1,\"a\":2}\n", "\"\xff\"\n"};
+	const char *lines[] = {"nonsense\n",
+						   "\n",
+						   "[]\n",
+						   "{}\n",
+						   "{\"command\":7}\n",
+						   "{\"command\":\"a\\u0000\"}\n",
+						   "{\"command\":\"status\"} more\n",
+						   "{\"a\":1,\"a\":2}\n",
+						   "\"\xff\"\n"};
 
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
 		int fd = client_connect();
@@ -433,7 +443,9 @@ Test(observe_admin, many_clients_come_and_go, .init = set_up_admin, .fini = tear
 	with_client(more_than_are_served);
 }
 
-/* ---- The file ------------------------------------------------------------------------------------------------------------------- */
+/* ---- The file
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
 static mode_t mode_of(const char *file)
 {
