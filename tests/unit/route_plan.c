@@ -315,6 +315,23 @@ Test(plan, many_subports_of_two_routers_are_all_found)
 	cp_arena_free(arena);
 }
 
+Test(plan, one_subport_on_many_sockets_is_no_conflict)
+{
+	enum { SOCKETS = 1000 };
+	struct claim *list = xcalloc(SOCKETS, sizeof(*list));
+	for (int i = 0; i < SOCKETS; i++) {
+		char text[64];
+		snprintf(text, sizeof(text), "fake:127.0.0.1:%d!db", 1 + i);
+		list[i] = (struct claim){i % 2 ? &a.router : &b.router, fake_address(&fake, text), NULL};
+	}
+	struct plan *plan = plan_new(NULL, list, SOCKETS, &fake.report);
+	cr_assert_not_null(plan);
+	cr_assert_eq(plan->count, SOCKETS);
+	cr_assert_eq(plan_find(plan, "fake:127.0.0.1:500")->only, &a.router);
+	plan_free(plan);
+	free(list);
+}
+
 /* ---- What an address carries ------------------------------------------------------------------------------------ */
 
 static const char *carries(const char *text)

@@ -44,7 +44,6 @@ Test(table_errors, all_of_a_table_in_one_go)
 					"\"byte:*4:4\" = \">front\"\n");
 	cr_expect(!test.generation);
 	cr_expect_eq(test.report.count, 6, "two values, a key, a router, a loop, an unknown key");
-	report_print(&test.report, stderr, "");
 	table_test_end(&test);
 }
 

@@ -1,0 +1,95 @@
+"""Programs that people put behind a proxy: they must not notice it, with and without a subport."""
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+
+from .harness import PROGRAM, Scenario, free_port, table, until
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Clients(Scenario):
+    def command(self, *words, **options):
+        """Run a client to its end; its output, which must be a success."""
+        done = subprocess.run(words, capture_output=True, timeout=60, text=True, stdin=subprocess.DEVNULL, check=False,
+                              **options)
+        self.assertEqual(done.returncode, 0, "%s: %s%s" % (" ".join(words), done.stdout, done.stderr))
+        return done.stdout
+
+    def daemon(self, port, *words, **options):
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, **options)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        until(lambda: listens(port) or self.assertIsNone(process.poll(), "%s ended" % words[0]))
+        return process
+
+    def proxied(self, port):
+        """A proxy before `port`: its own port, without a subport and with the subport `it`."""
+        front = free_port()
+        self.connpipe(table({"tcp:$4:%d" % front: "tcp:$4:%d" % port, "tcp:$4:%d!it" % front: "tcp:$4:%d" % port}))
+        return front
+
+    def through_subport(self, front):
+        """A plain port whose connections reach the subport: `connpipe pipe` in between."""
+        port = free_port()
+        self.daemon(port, PROGRAM, "pipe", "tcp:$4:%d" % port, "tcp:$4:%d!it" % front)
+        return port
+
+    def test_curl(self):
+        directory = self.directory()
+        body = os.urandom(3_000_000)
+        with open(os.path.join(directory, "body"), "wb") as file:
+            file.write(body)
+        port = free_port()
+        self.daemon(port, "python3", "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", directory)
+        front = self.proxied(port)
+        for entry in (front, self.through_subport(front)):
+            out = os.path.join(directory, "out")
+            self.command("curl", "-sS", "--fail", "-o", out, "http://127.0.0.1:%d/body" % entry)
+            with open(out, "rb") as file:
+                self.assertEqual(file.read(), body)
+
+    def test_redis(self):
+        port = free_port()
+        self.daemon(port, "redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly",
+                    "no", cwd=self.directory())
+        front = self.proxied(port)
+        for entry in (front, self.through_subport(front)):
+            self.assertEqual(self.command("redis-cli", "-p", str(entry), "set", "key", "value").strip(), "OK")
+            self.assertEqual(self.command("redis-cli", "-p", str(entry), "get", "key").strip(), "value")
+            self.command("redis-benchmark", "-p", str(entry), "-n", "5000", "-c", "20", "-P", "8", "-q", "-t",
+                         "set,get,lrange_100")
+
+    def test_iperf3(self):
+        port = free_port()
+        self.daemon(port, "iperf3", "-s", "-B", "127.0.0.1", "-p", str(port))
+        front = self.proxied(port)
+        for entry in (front, self.through_subport(front)):
+            for more in ([], ["-R"], ["-P", "4"]):
+                self.command("iperf3", "-c", "127.0.0.1", "-p", str(entry), "-n", "50M", *more)
+
+    def test_ssh(self):
+        directory = self.directory()
+        sshd = shutil.which("sshd") or "/usr/sbin/sshd"
+        if getpass.getuser() == "root":
+            os.makedirs("/run/sshd", exist_ok=True)
+        for name in ("host", "user"):
+            self.command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", os.path.join(directory, name))
+        port = free_port()
+        self.daemon(port, sshd, "-D", "-e", "-f", "/dev/null", "-p", str(port), "-h", os.path.join(directory, "host"),
+                    "-o", "ListenAddress=127.0.0.1", "-o", "PidFile=none", "-o", "StrictModes=no", "-o", "UsePAM=no",
+                    "-o", "PermitRootLogin=yes", "-o", "AuthorizedKeysFile=" + os.path.join(directory, "user.pub"))
+        front = self.proxied(port)
+        ssh = ["ssh", "-F", "none", "-i", os.path.join(directory, "user"), "-o", "StrictHostKeyChecking=no", "-o",
+               "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
+        self.assertEqual(self.command(*ssh, "-p", str(front), "127.0.0.1", "echo through").strip(), "through")
+        proxy_command = "ProxyCommand=%s connect 'tcp:127.0.0.1:%d!it'" % (PROGRAM, front)
+        self.assertEqual(self.command(*ssh, "-o", proxy_command, "behind-a-subport", "head -c 2000000 /dev/zero | wc -c")
+                         .strip(), "2000000")
