@@ -12,9 +12,11 @@
 struct cp_scope *scope_new(const char *config_dir);
 void scope_free(struct cp_scope *scope);
 
-/** Add; the objects are borrowed. `system_id` is copied.
- * @return CP_OK; CP_EEXIST with `error` filled: the same system has it already. An alias of two systems becomes vague
- *         and is reported where it is used. */
+/** Add; the objects and their texts are borrowed. `system_id` is copied. Sets the object's `names` (converters:
+ * `name`), which the scope keeps: by them canonical text knows what is vague, since an address does not know its scope.
+ * @return CP_OK; with `error` filled: CP_EEXIST: the same system has it already (a router: any system); CP_EINVAL: a
+ *         name that cannot stand in an address, or fields that do not fit their roles. Nothing is added then. An alias
+ *         of two systems becomes vague and is reported where it is used. */
 int scope_add_connector(struct cp_scope *scope, struct cp_connector *connector, const char *system_id,
 						struct cp_error *error);
 int scope_add_converter(struct cp_scope *scope, struct cp_converter *converter, const char *system_id,

@@ -1,12 +1,12 @@
 /* Cost of looking a route up in a table: with ten routes and with a million, on one socket and on as many sockets.
  *
- * Prints nanoseconds for a look-up (the router's answer to a request, in random order), the time to load, both in CPU time
- * of the thread, and memory: before and after the load, after malloc_trim(), and the peak.
- * Built by hand for now, with the libraries of a release build in BUILD:
+ * Prints nanoseconds for a look-up (the router's answer to a request, in random order), the time to load, both in CPU
+ * time of the thread, and memory: before and after the load, after malloc_trim(), and the peak. Built by hand for now,
+ * with the libraries of a release build in BUILD:
  *
- *     cc -std=gnu11 -O2 -D_GNU_SOURCE -Iinclude -Isrc tests/bench/table_lookup.c -o table_lookup -Wl,--start-group \
- *       BUILD/libconnpipe_*.a -Wl,--end-group $(pkg-config --libs libevent_core libevent_pthreads libcares jansson libsystemd) \
- *       -lstdc++ -lm -pthread */
+ *     libs="$(pkg-config --libs libevent_core libevent_pthreads libcares jansson libsystemd) -lstdc++ -lm -pthread"
+ *     cc -std=gnu11 -O2 -D_GNU_SOURCE -Iinclude -Isrc tests/bench/table_lookup.c -o table_lookup \
+ *       -Wl,--start-group BUILD/libconnpipe_*.a -Wl,--end-group $libs */
 #include "base/report.h"
 #include "route/request.h"
 #include "system/generation.h"
