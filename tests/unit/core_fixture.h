@@ -103,7 +103,8 @@ static inline void run_turns(int turns)
 	while (turns-- > 0) {
 		struct cp_deferred deferred = {0};
 		cp_defer(fixture.loop, &deferred, stop_deferred);
-		loop_run(fixture.loop);
+		while (deferred.queued) /* an earlier loop_stop() may be due */
+			loop_run(fixture.loop);
 	}
 }
 
