@@ -3,7 +3,6 @@
 #include "log.h"
 #include "utf8.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +42,8 @@ bool log_level_parse(const char *text, enum cp_level *level)
 struct clock_text {
 	time_t second;
 	bool valid;
-	char text[48];   /* 2022-09-16 23:40:00 */
+	char date[32];   /* 2022-09-16 */
+	char time[16];   /* 23:40:00 */
 	char offset[32]; /* +02:00 */
 };
 
@@ -54,7 +54,8 @@ static void clock_refresh(struct clock_text *clock, time_t second)
 
 	localtime_r(&second, &local);
 	minutes = local.tm_gmtoff / 60;
-	strftime(clock->text, sizeof(clock->text), "%Y-%m-%d %H:%M:%S", &local);
+	strftime(clock->date, sizeof(clock->date), "%Y-%m-%d", &local);
+	strftime(clock->time, sizeof(clock->time), "%H:%M:%S", &local);
 	snprintf(clock->offset, sizeof(clock->offset), "%c%02ld:%02ld", minutes < 0 ? '-' : '+', labs(minutes) / 60,
 			 labs(minutes) % 60);
 	clock->second = second;
@@ -90,17 +91,20 @@ static bool put(struct writer *writer, const char *text, size_t length)
 	return true;
 }
 
-CP_PRINTF(2, 3) static void put_format(struct writer *writer, const char *format, ...)
+static void put_string(struct writer *writer, const char *text)
 {
-	size_t room = (size_t)(writer->end - writer->at);
-	va_list arguments;
-	int length;
+	put(writer, text, strlen(text));
+}
 
-	va_start(arguments, format);
-	length = vsnprintf(writer->at, room, format, arguments);
-	va_end(arguments);
-	if (length > 0 && (size_t)length < room)
-		writer->at += length;
+/* In decimal, with zeros in front up to `width`. Not with printf(), whose cost shows in every line. */
+static void put_number(struct writer *writer, uint64_t number, int width)
+{
+	char digits[20];
+	char *at = digits + sizeof(digits);
+
+	for (; number > 0 || width > 0; number /= 10, width--)
+		*--at = (char)('0' + number % 10);
+	put(writer, at, (size_t)(digits + sizeof(digits) - at));
 }
 
 static bool put_escape(struct writer *writer, unsigned char byte)
@@ -141,9 +145,12 @@ static size_t put_special(struct writer *writer, const char *text, size_t length
 			   : 0;
 }
 
+/* Bytes that put_special() has to look at. */
+static const bool special[256] = {[0 ... ' ' - 1] = true, ['"'] = true, ['\\'] = true, [0x7f ... 0xff] = true};
+
 static bool is_plain(char c)
 {
-	return c >= ' ' && c < 0x7f && c != '\\' && c != '"';
+	return !special[(unsigned char)c];
 }
 
 /* Text from anywhere, escaped. @return false when there was no room for all of it */
@@ -176,31 +183,52 @@ static void put_who(struct writer *writer, const char *who)
 	put_text(writer, who, utf8_cut(who, length, WHO_MAX));
 }
 
+/* [2022-09-16 23:40:00.670 INFO pipe/42]  */
 static void put_text_head(struct writer *writer, enum cp_level level, const struct log_origin *origin)
 {
 	unsigned milliseconds;
 	const struct clock_text *clock = clock_now(&milliseconds);
 
-	put_format(writer, "[%s.%03u %s ", clock->text, milliseconds, level_names[level]);
+	put_string(writer, "[");
+	put_string(writer, clock->date);
+	put_string(writer, " ");
+	put_string(writer, clock->time);
+	put_string(writer, ".");
+	put_number(writer, milliseconds, 3);
+	put_string(writer, " ");
+	put_string(writer, level_names[level]);
+	put_string(writer, " ");
 	put_who(writer, origin->who);
-	if (origin->is_task)
-		put_format(writer, "/%llu", (unsigned long long)origin->id);
-	put(writer, "] ", 2);
+	if (origin->is_task) {
+		put_string(writer, "/");
+		put_number(writer, origin->id, 1);
+	}
+	put_string(writer, "] ");
 }
 
+/* {"time":"2022-09-16T23:40:00.670+02:00","level":"INFO","type":"pipe","id":42,"message":" */
 static void put_json_head(struct writer *writer, enum cp_level level, const struct log_origin *origin)
 {
 	unsigned milliseconds;
 	const struct clock_text *clock = clock_now(&milliseconds);
 
-	put_format(writer, "{\"time\":\"%.10sT%s.%03u%s\",\"level\":\"%s\",\"%s\":\"", clock->text, clock->text + 11,
-			   milliseconds, clock->offset, level_names[level], origin->is_task ? "type" : "module");
+	put_string(writer, "{\"time\":\"");
+	put_string(writer, clock->date);
+	put_string(writer, "T");
+	put_string(writer, clock->time);
+	put_string(writer, ".");
+	put_number(writer, milliseconds, 3);
+	put_string(writer, clock->offset);
+	put_string(writer, "\",\"level\":\"");
+	put_string(writer, level_names[level]);
+	put_string(writer, origin->is_task ? "\",\"type\":\"" : "\",\"module\":\"");
 	put_who(writer, origin->who);
-	if (origin->is_task)
-		put_format(writer, "\",\"id\":%llu", (unsigned long long)origin->id);
-	else
-		put(writer, "\"", 1);
-	put(writer, ",\"message\":\"", 12);
+	put_string(writer, "\"");
+	if (origin->is_task) {
+		put_string(writer, ",\"id\":");
+		put_number(writer, origin->id, 1);
+	}
+	put_string(writer, ",\"message\":\"");
 }
 
 size_t log_format(char line[LOG_LINE_MAX], bool json, enum cp_level level, const struct log_origin *origin,

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <malloc.h>
 #include <string.h>
 
 enum { ARENA_FIRST = 8192 };
@@ -199,6 +200,7 @@ static void end_of_load(struct generation *generation)
 	for (size_t i = 0; i < generation->claim_count; i++)
 		generation->claims[i].where = NULL;
 	config_free(generation->config);
+	malloc_trim(0); /* the parse tree of a large table leaves large holes */
 	generation->config = NULL;
 	generation->report = NULL;
 }

@@ -182,14 +182,15 @@ static bool check_definition(struct generation *generation, const struct cp_syst
 							 const char *where)
 {
 	char words[256];
+	const char *bad_name = why_not_name(id);
 	if (def->abi != CP_ABI_VERSION)
 		snprintf(words, sizeof(words), "it was built for version %u of the interface, this program has version %u",
 				 def->abi, CP_ABI_VERSION);
 	else if (def->size < sizeof(*def))
 		snprintf(words, sizeof(words), "its definition has %u bytes, this program needs %zu of them", def->size,
 				 sizeof(*def));
-	else if (why_not_name(id))
-		snprintf(words, sizeof(words), "its id %s", why_not_name(id));
+	else if (bad_name)
+		snprintf(words, sizeof(words), "its id %s", bad_name);
 	else
 		return true;
 	report_new(generation, where, id, words);

@@ -86,6 +86,8 @@ static int attempt_look(struct cp_open *open, int fd, const struct cp_peer *peer
 	if (errnum == EAGAIN || errnum == EALREADY || errnum == EINPROGRESS || errnum == EINTR)
 		return CP_AGAIN;
 	if (errnum == 0 && attempt_met_itself(fd, peer)) {
+		struct linger reset = {.l_onoff = 1}; /* leaves the port free for who should listen on it */
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 		open->early_sent = 0;
 		errnum = ECONNREFUSED;
 	}

@@ -325,6 +325,10 @@ class Connpipe(Process):
         return match[1]
 
 
+def give_up(_number, _frame):
+    raise TimeoutError("the test took longer than four times CONNPIPE_TEST_PATIENCE")
+
+
 class Scenario(unittest.TestCase):
     """Base of all tests: cleans up what it made, and shows logs of a failure."""
 
@@ -334,7 +338,13 @@ class Scenario(unittest.TestCase):
         self.processes = []
         result = result if result is not None else self.defaultTestResult()
         known = {id(entry) for entry in result.failures + result.errors}
-        super().run(result)
+        # What waits without giving up (a read from a pipe) is ended by this.
+        signal.signal(signal.SIGALRM, give_up)
+        signal.alarm(int(PATIENCE * 4))
+        try:
+            super().run(result)
+        finally:
+            signal.alarm(0)
         logs = "\n".join("--- %s\n%s" % (" ".join(p.arguments), p.log()) for p in self.processes)
         for entries in (result.failures, result.errors):
             for i, entry in enumerate(entries):
@@ -387,7 +397,9 @@ class Scenario(unittest.TestCase):
         server = server or self.server()
         proxy = self.connpipe(table({"tcp:$4:0": server.address}, process, timeouts, limits))
         client = self.client(proxy.port())
-        return proxy, server, client, self.accept(server)
+        target = self.accept(server)
+        proxy.wait_log("opened:")  # the kernel accepts for the target before the proxy knows
+        return proxy, server, client, target
 
 
 SIGHUP, SIGTERM, SIGINT = signal.SIGHUP, signal.SIGTERM, signal.SIGINT

@@ -70,6 +70,16 @@ Test(log_format, text)
 	assert_matches(format(false, &task, "", 0), "^\\[" STAMP " INFO pipe/42\\] $");
 }
 
+Test(log_format, ids_of_any_size)
+{
+	struct log_origin origin = {.who = "pipe", .is_task = true, .id = 0};
+
+	assert_matches(format(false, &origin, "m", 1), " INFO pipe/0\\] m$");
+	origin.id = UINT64_MAX;
+	assert_matches(format(false, &origin, "m", 1), " INFO pipe/18446744073709551615\\] m$");
+	assert_matches(format(true, &origin, "m", 1), "\"id\":18446744073709551615,");
+}
+
 Test(log_format, levels_are_not_padded)
 {
 	static const char *const names[] = {"ERROR", "WARN", "INFO", "DEBUG", "TRACE"};

@@ -176,6 +176,65 @@ Test(loop_timer, a_timer_may_stop_and_free_others_that_are_due_at_once)
 	cr_assert_eq(fired_count, 1);
 }
 
+/* ---- A loop that was busy ---------------------------------------------------------------------------------------- */
+
+enum { OVERDUE = 8 };
+
+static struct cp_timer overdue[OVERDUE], after_them;
+static unsigned overdue_fired;
+
+static void on_overdue(struct cp_timer *timer)
+{
+	(void)timer;
+	overdue_fired++;
+}
+
+static void on_after_them(struct cp_timer *timer)
+{
+	(void)timer;
+	cr_assert_eq(overdue_fired, OVERDUE, "those that were due long before come first");
+	loop_stop(loop);
+}
+
+static void be_busy(struct cp_timer *timer)
+{
+	double begin = clock_ms();
+
+	(void)timer;
+	while (clock_ms() < begin + 240)
+		;
+	cp_timer_start(&after_them, 0);
+}
+
+/* Several times, since the wheel's levels divide time by the clock, not by the test. */
+Test(loop_timer, timers_that_became_due_in_a_long_callback_come_before_new_ones)
+{
+	for (int round = 0; round < 5; round++) {
+		struct cp_timer busy;
+
+		overdue_fired = 0;
+		cp_timer_init(&after_them, loop, on_after_them);
+		cp_timer_init(&busy, loop, be_busy);
+		cp_timer_start(&busy, 0);
+		for (unsigned i = 0; i < OVERDUE; i++) {
+			cp_timer_init(&overdue[i], loop, on_overdue);
+			cp_timer_start(&overdue[i], 20 + i * 25);
+		}
+		loop_run(loop);
+	}
+}
+
+Test(loop_timer, a_timer_that_was_stopped_does_not_fire_and_leaves_no_trace)
+{
+	struct cp_timer timer;
+
+	cp_timer_init(&timer, loop, on_overdue);
+	cp_timer_start(&timer, 20);
+	cp_timer_stop(&timer);
+	run_for(60);
+	cr_assert_eq(overdue_fired, 0);
+}
+
 static unsigned left;
 
 static void once_more(struct cp_timer *timer)
