@@ -7,7 +7,9 @@ cd "$top"
 
 packages_to_run=(build-essential cmake pkg-config libevent-dev libc-ares-dev libjansson-dev libtomlplusplus-dev)
 # For `clang -fsanitize=…` the run-time libraries come with libclang-rt of the same version.
-packages_to_test=("${packages_to_run[@]}" ninja-build clang libclang-rt-14-dev libcriterion-dev python3)
+# shellcheck disable=SC2034
+packages_to_test=("${packages_to_run[@]}" ninja-build clang libclang-rt-14-dev libcriterion-dev python3
+	curl iperf3 openssh-client openssh-server redis-server redis-tools) # the second line: clients of the scenarios
 
 say() {
 	printf '%s\n' "$*" >&2

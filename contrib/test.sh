@@ -2,6 +2,7 @@
 # Everything that is tested, from an empty clone on: installs what is missing, builds with gcc and clang and with
 # sanitizers, runs all tests. The last line is "N passed, M failed"; exits 1 if something failed.
 #   --long   slower variants too: more fuzzing, scenario tests under every sanitizer
+# shellcheck source=contrib/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 long=
@@ -77,12 +78,15 @@ compile() {
 	configure "$directory" -DCONNPIPE_WERROR=ON "$@" && build "$directory"
 }
 
+compile_fuzz() {
+	configure build-fuzz -DCONNPIPE_WERROR=ON -DCMAKE_BUILD_TYPE=Debug "${clang[@]}" -DCONNPIPE_FUZZ=ON \
+		-DCONNPIPE_SANITIZE=address,undefined && build build-fuzz "${fuzz_names[@]/#/fuzz_}"
+}
+
 # Each target of tests/fuzz on its corpus, and on from there for SECONDS.
 fuzz_tests() {
-	local seconds=$1 target name good=0 bad=0 found
-	for target in tests/fuzz/*.c; do
-		name=$(basename "$target" .c)
-		[ "$name" != driver ] || continue
+	local seconds=$1 name good=0 bad=0 found
+	for name in "${fuzz_names[@]}"; do
 		found=$(find build-fuzz -name "fuzz_$name" -type f -perm -u+x | head -n 1)
 		if [ -z "$found" ]; then
 			echo "no program fuzz_$name was built"
@@ -102,7 +106,7 @@ fuzz_tests() {
 }
 
 scenario_tests() {
-	CONNPIPE="$1/connpipe" python3 tests/scenario/run
+	CONNPIPE="$1/connpipe" CONNPIPE_TEST_LONG="$long" python3 tests/scenario/run
 }
 
 install "${packages_to_test[@]}"
@@ -124,11 +128,12 @@ tests "scenario tests, asan" scenario_tests build-asan
 [ -z "$long" ] || tests "scenario tests, tsan" scenario_tests build-tsan
 [ -z "$long" ] || tests "scenario tests, clang" scenario_tests build-clang
 
-if compgen -G 'tests/fuzz/*.c' >/dev/null; then
-	step "build the fuzz targets" compile build-fuzz -DCMAKE_BUILD_TYPE=Debug "${clang[@]}" -DCONNPIPE_FUZZ=ON \
-		-DCONNPIPE_SANITIZE=address,undefined
-	tests "fuzz targets" fuzz_tests "$fuzz_seconds"
-fi
+fuzz_names=()
+for file in tests/fuzz/*.c; do
+	[ "$file" = tests/fuzz/driver.c ] || fuzz_names+=("$(basename "$file" .c)")
+done
+step "build the fuzz targets" compile_fuzz
+tests "fuzz targets" fuzz_tests "$fuzz_seconds"
 
 for name in "${failures[@]}"; do
 	say "failed: $name"

@@ -2,7 +2,7 @@
 # Each header of include/connpipe stands alone, as C11 and as C++17, with warnings as errors and without extensions.
 # Usage: check_headers.sh [COMPILER …]; prints what does not compile, exits 1 if there is such.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 [ $# -gt 0 ] || set -- gcc clang
 
 bad=0

@@ -45,7 +45,7 @@ done
 
 while IFS=: read -r file line path; do
 	[ -n "$file" ] || continue
-	[ -f "$(dirname "$file")/$path" ] && [[ $path != */* ]] ||
+	[[ $path != */* && -f $(dirname "$file")/$path ]] ||
 		complain "$file:$line" "\"$path\": a system uses <connpipe/…> and its own folder"
 done < <(includes systems/**/*.{c,h})
 

@@ -82,6 +82,9 @@ CP_API void cp_settings_error(const struct cp_settings *settings, const char *fo
 /** Report an error at `offset` bytes into a string value. */
 CP_API void cp_settings_error_at(const struct cp_settings *settings, size_t offset, const char *format, ...)
 	CP_PRINTF(3, 4);
+/** Report an error at `offset` bytes into the key that holds the value (at the value, in an array). */
+CP_API void cp_settings_error_key(const struct cp_settings *settings, size_t offset, const char *format, ...)
+	CP_PRINTF(3, 4);
 
 /** Read another TOML file as settings; lives as long as `settings`. `path` is relative to the configuration directory.
  * @return its table, or NULL with the errors reported at `settings` or in that file */

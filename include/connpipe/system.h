@@ -98,6 +98,8 @@ CP_API void cp_router_rebind(struct cp_router *router, struct cp_arena *arena, c
 
 /** A router of the scope by id, or NULL. */
 CP_API struct cp_router *cp_scope_router(const struct cp_scope *scope, const char *id);
+/** For listing: the routers of the scope in the order of registering. NULL behind the last. */
+CP_API const struct cp_router *cp_scope_router_at(const struct cp_scope *scope, size_t index);
 
 CP_END_DECLS
 #endif

@@ -477,3 +477,8 @@ const struct cp_router *scope_router_at(const struct cp_scope *scope, size_t ind
 {
 	return list_at(&scope->router_list, index, system_id);
 }
+
+const struct cp_router *cp_scope_router_at(const struct cp_scope *scope, size_t index)
+{
+	return scope_router_at(scope, index, NULL);
+}

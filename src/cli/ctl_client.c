@@ -13,7 +13,12 @@
 #include <unistd.h>
 
 #define SCHEME "unix:"
-#define FALLBACK "run/admin.sock" /* where it is when the configuration cannot be read, see DESIGN: configuration */
+#define FALLBACK "run/admin.sock" /* where it is by default, for configurations that cannot be read */
+
+/* Where it is when a service manager runs the default configuration: the manager tells the service by
+ * $RUNTIME_DIRECTORY, but not a shell. */
+#define SERVICE_CONFIG "/etc/connpipe"
+#define SERVICE_SOCKET "/run/connpipe/admin.sock"
 
 /* ---- Where the socket is --------------------------------------------------------------------------------------- */
 
@@ -25,6 +30,15 @@ static char *path_of(const char *address)
 		return NULL;
 	}
 	return xstrdup(strncmp(address, SCHEME, strlen(SCHEME)) == 0 ? address + strlen(SCHEME) : address);
+}
+
+/** Instead of `path` (taken), the service's socket, if `directory` is the service's and only that socket is there. */
+static char *service_path(const char *directory, char *path)
+{
+	if (strcmp(directory, SERVICE_CONFIG) != 0 || access(path, F_OK) == 0 || access(SERVICE_SOCKET, F_OK) != 0)
+		return path;
+	free(path);
+	return xstrdup(SERVICE_SOCKET);
 }
 
 /** A configuration that is broken may be the reason for asking (`ctl status` after a bad reload): what is wrong with
@@ -40,10 +54,14 @@ static char *socket_path(const char *directory)
 
 		process_settings_read(config, &settings);
 		path = path_of(settings.admin);
+		if (path && settings.admin_is_default)
+			path = service_path(config_directory(config), path);
 		process_settings_deinit(&settings);
 		config_free(config);
 	} else if (asprintf(&path, "%s/" FALLBACK, directory) < 0) {
 		no_memory();
+	} else {
+		path = service_path(directory, path);
 	}
 	report_deinit(&report);
 	return path;

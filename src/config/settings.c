@@ -51,18 +51,32 @@ static uint32_t count_characters(const char *text, size_t bytes)
 	return count;
 }
 
-/* A string of one line that takes as many characters in the file as it has, and its quotes, has no escapes: there the
- * place inside is known. Otherwise it is the place where the string begins. */
-static struct toml_place place_inside(const struct toml_node *node, size_t offset)
+/* A text of one line that takes as many characters in the file as it has, and its quotes, has no escapes: there the
+ * place inside is known; and a bare key takes as many as it has. Otherwise it is the place where the text begins. */
+static struct toml_place place_inside(struct toml_place begin, struct toml_place end, const char *text, size_t length,
+									  size_t offset)
 {
-	struct toml_place begin = toml_begin(node), end = toml_end(node);
-	if (toml_kind(node) != CP_SETTINGS_STRING)
-		return begin;
-	size_t length;
-	const char *text = toml_string(node, &length);
-	if (begin.line == end.line && end.column - begin.column == count_characters(text, length) + 2)
-		begin.column += 1 + count_characters(text, offset < length ? offset : length);
+	uint32_t characters = count_characters(text, length);
+	uint32_t quotes = end.column - begin.column - characters;
+	if (begin.line == end.line && (quotes == 0 || quotes == 2))
+		begin.column += quotes / 2 + count_characters(text, offset < length ? offset : length);
 	return begin;
+}
+
+static struct toml_place place_in_string(const struct toml_node *node, size_t offset)
+{
+	size_t length;
+	if (toml_kind(node) != CP_SETTINGS_STRING)
+		return toml_begin(node);
+	const char *text = toml_string(node, &length);
+	return place_inside(toml_begin(node), toml_end(node), text, length, offset);
+}
+
+static struct toml_place place_in_key(const struct toml_key *key, size_t offset)
+{
+	size_t length;
+	const char *text = toml_key_text(key, &length);
+	return place_inside(toml_key_place(key), toml_key_end(key), text, length, offset);
 }
 
 /* ---- Errors ------------------------------------------------------------------------------------------------------ */
@@ -77,7 +91,17 @@ void cp_settings_error(const struct cp_settings *settings, const char *format, .
 
 void cp_settings_error_at(const struct cp_settings *settings, size_t offset, const char *format, ...)
 {
-	const char *where = place_text(settings->document, place_inside(settings->node, offset));
+	const char *where = place_text(settings->document, place_in_string(settings->node, offset));
+	va_list arguments;
+	va_start(arguments, format);
+	report_vadd(settings->document->config->report, where, format, arguments);
+	va_end(arguments);
+}
+
+void cp_settings_error_key(const struct cp_settings *settings, size_t offset, const char *format, ...)
+{
+	const char *where = settings->key ? place_text(settings->document, place_in_key(settings->key, offset))
+									  : cp_settings_where(settings);
 	va_list arguments;
 	va_start(arguments, format);
 	report_vadd(settings->document->config->report, where, format, arguments);

@@ -227,6 +227,11 @@ struct toml_place toml_key_place(const struct toml_key *key)
 	return place_of(real(key)->source().begin);
 }
 
+struct toml_place toml_key_end(const struct toml_key *key)
+{
+	return place_of(real(key)->source().end);
+}
+
 const char *toml_string(const struct toml_node *node, size_t *length)
 {
 	const std::string &text = real(node)->as_string()->get();

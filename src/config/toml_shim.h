@@ -63,6 +63,8 @@ bool toml_table_find(const struct toml_node *table, const char *key, size_t leng
 /** The key's text, with a zero byte behind it. */
 const char *toml_key_text(const struct toml_key *key, size_t *length);
 struct toml_place toml_key_place(const struct toml_key *key);
+/** The place behind its last character, or its closing quote. */
+struct toml_place toml_key_end(const struct toml_key *key);
 
 /* The value of a node of the kind that the name says. */
 const char *toml_string(const struct toml_node *node, size_t *length); /* a zero byte follows */

@@ -1,12 +1,22 @@
 /* The stream over a socket.
  *
- * One persistent edge-triggered event watches for reading and for the peer's end of file; it is added when a read finds
- * nothing more (not before: the first bytes are often there at once). A second event for writing exists only while a
- * write waits, and until the first wake-up that nobody waited for.
+ * One persistent event watches for reading and for the peer's end of file; it is added when a read finds nothing more
+ * (not before: the first bytes are often there at once). It has two modes:
+ *
+ *     level  at first. A read that gets less than it asked for has drained the socket, without another call that says
+ *            EAGAIN: if an end or an error was there already, epoll reports it again.
+ *       │    reported again although nobody waits for it (the user does not read: backpressure)
+ *       ▼
+ *     edge   for good: silent while nobody reads. But what was reported once is not reported again (a reset that came
+ *            together with data, and libevent does not tell errors from data), so reads go on until EAGAIN.
  *
  * libevent gives EV_CLOSED when the peer has shut down its side (EPOLLRDHUP). It is kept: from then on a read that gets
- * less than it asked for has got everything, so the end of file is known without another read. Data and end often
- * arrive in one segment, and their one edge must not be lost. */
+ * less than it asked for has got everything, so the end of file is known without another read.
+ *
+ * Behind the end of file the level event would report without end, so it goes; the user who wants to know about a reset
+ * that comes later arms again, and gets an edge event.
+ *
+ * A second event for writing exists only while a write waits, and until the first wake-up that nobody waited for. */
 #include <connpipe/stream.h>
 
 #include "../base/memory.h"
@@ -28,6 +38,8 @@ struct fd_stream {
 	struct event *writable; /* NULL: no write has waited */
 	int fd;
 	bool watching : 1;      /* `readable` is added */
+	bool edge : 1;          /* … edge-triggered */
+	bool armed : 1;         /* the user waits for it */
 	bool wants_write : 1;   /* a write waits */
 	bool peer_closed : 1;   /* the peer's end of file has arrived, maybe behind data */
 	bool ended : 1;         /* and was read */
@@ -41,13 +53,46 @@ static struct fd_stream *fd_stream(struct cp_stream *stream)
 	return (struct fd_stream *)stream;
 }
 
+static void on_readable(evutil_socket_t fd, short what, void *arg);
+
+static int watch(struct fd_stream *s)
+{
+	short mode = EV_READ | EV_CLOSED | EV_PERSIST | (s->edge ? EV_ET : 0);
+	if (event_assign(&s->readable, s->stream.loop->base, s->fd, mode, on_readable, s) < 0 ||
+		event_add(&s->readable, NULL) < 0)
+		return CP_ENOMEM;
+	s->watching = true;
+	return CP_OK;
+}
+
+static void unwatch(struct fd_stream *s)
+{
+	if (s->watching)
+		event_del(&s->readable);
+	s->watching = false;
+}
+
+/** The user wants to be called. An event that is added reports what is there already, so nothing is missed. */
+static int arm_read(struct fd_stream *s)
+{
+	s->armed = true;
+	return s->watching ? CP_OK : watch(s);
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	struct fd_stream *s = arg;
 	if (what & EV_CLOSED)
 		s->peer_closed = true;
-	cp_stream_notify(&s->stream, CP_READABLE);
+	if (s->armed) {
+		s->armed = false;
+		cp_stream_notify(&s->stream, CP_READABLE);
+	} else if (!s->edge) {
+		s->edge = true;
+		unwatch(s);
+		watch(s); /* no memory: as with a stalled peer, time-outs end it */
+	}
 }
 
 static void writable_free(struct fd_stream *s)
@@ -71,26 +116,16 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 	cp_stream_notify(&s->stream, CP_WRITABLE);
 }
 
-/** An edge-triggered event that is added reports what is there already, so nothing is missed in between. */
-static int watch_readable(struct fd_stream *s)
-{
-	if (s->watching)
-		return CP_OK;
-	if (event_add(&s->readable, NULL) < 0)
-		return CP_ENOMEM;
-	s->watching = true;
-	return CP_OK;
-}
-
 static int watch_writable(struct fd_stream *s)
 {
 	s->wants_write = true;
 	if (s->writable)
 		return CP_OK;
 	s->writable = event_new(s->stream.loop->base, s->fd, EV_WRITE | EV_ET | EV_PERSIST, on_writable, s);
-	if (!s->writable || event_add(s->writable, NULL) < 0)
-		return CP_ENOMEM;
-	return CP_OK;
+	if (s->writable && event_add(s->writable, NULL) == 0)
+		return CP_OK;
+	writable_free(s);
+	return CP_ENOMEM;
 }
 
 /* ---- Operations ------------------------------------------------------------------------------------------------- */
@@ -113,30 +148,44 @@ static size_t vec_length(const struct iovec *vec, int count)
 	return length;
 }
 
+static ssize_t receive(const struct fd_stream *s, const struct iovec *vec, int count)
+{
+	ssize_t got;
+	do
+		got = count == 1 ? recv(s->fd, vec[0].iov_base, vec[0].iov_len, 0) : readv(s->fd, vec, count);
+	while (got < 0 && errno == EINTR);
+	return got;
+}
+
+/** The end of file was read. */
+static void end_read(struct fd_stream *s)
+{
+	s->ended = true;
+	if (!s->edge)
+		unwatch(s);
+	s->edge = true;
+}
+
 static ssize_t fd_read(struct cp_stream *stream, const struct iovec *vec, int count, unsigned *hints)
 {
 	struct fd_stream *s = fd_stream(stream);
 	if (s->ended) {
 		*hints = CP_READ_END;
+		s->armed = true;
 		return pending_error(s);
 	}
-	ssize_t got;
-	size_t room = vec_length(vec, count);
-	do
-		got = count == 1 ? recv(s->fd, vec[0].iov_base, vec[0].iov_len, 0) : readv(s->fd, vec, count);
-	while (got < 0 && errno == EINTR);
+	ssize_t got = receive(s, vec, count);
 	if (got < 0 && errno != EAGAIN)
 		return cp_err_from_errno(errno);
 	if (got < 0)
-		return watch_readable(s) < 0 ? CP_ENOMEM : CP_AGAIN;
-	if (got == 0 || ((size_t)got < room && s->peer_closed)) {
-		s->ended = true;
+		return arm_read(s) < 0 ? CP_ENOMEM : CP_AGAIN;
+	bool all = (size_t)got < vec_length(vec, count);
+	if (got == 0 || (all && s->peer_closed)) {
+		end_read(s);
 		*hints = CP_READ_END;
-		return watch_readable(s) < 0 ? CP_ENOMEM : got; /* a reset may still come */
-	}
-	if ((size_t)got < room) {
+	} else if (all && !s->edge) {
 		*hints = CP_READ_DRAINED;
-		if (watch_readable(s) < 0)
+		if (arm_read(s) < 0)
 			return CP_ENOMEM;
 	}
 	return got;
@@ -187,8 +236,7 @@ static int fd_shutdown_write(struct cp_stream *stream)
 static void fd_close(struct cp_stream *stream, enum cp_cause cause)
 {
 	struct fd_stream *s = fd_stream(stream);
-	if (s->watching)
-		event_del(&s->readable);
+	unwatch(s);
 	writable_free(s);
 	if (cp_cause_is_reset(cause) && s->tcp)
 		fd_linger_reset(s->stream.loop, s->fd);
@@ -203,7 +251,7 @@ static void fd_await(struct cp_stream *stream, unsigned events)
 	struct fd_stream *s = fd_stream(stream);
 	/* Out of memory here shows as a stalled direction, which the idle time-out ends: nothing better is left. */
 	if (events & CP_READABLE)
-		watch_readable(s);
+		arm_read(s);
 	if (events & CP_WRITABLE)
 		watch_writable(s);
 }
@@ -230,8 +278,7 @@ static const struct cp_stream_ops fd_ops = {
 struct cp_stream *cp_stream_from_fd(struct cp_loop *loop, int fd, unsigned flags, struct cp_error *error)
 {
 	struct fd_stream *s = calloc(1, sizeof(*s));
-	if (!s || event_assign(&s->readable, loop->base, fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_readable, s) < 0) {
-		free(s);
+	if (!s) {
 		cp_error_set(error, CP_ENOMEM, NULL, "no memory for a stream over descriptor %d", fd);
 		return NULL;
 	}
@@ -239,5 +286,6 @@ struct cp_stream *cp_stream_from_fd(struct cp_loop *loop, int fd, unsigned flags
 	s->fd = fd;
 	s->tcp = flags & CP_FD_TCP;
 	s->nodelay = flags & CP_FD_NODELAY;
+	s->written = flags & CP_FD_WRITTEN;
 	return &s->stream;
 }

@@ -6,6 +6,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -127,11 +130,15 @@ static void reset_now(int fd)
 	close(fd);
 }
 
-/** Bytes written that the peer has not acknowledged. */
-static int unsent(int fd)
+/** Whether bytes that were written can still reach the peer. A socket that was reset goes on counting its own. */
+static bool has_unsent(int fd)
 {
 	int bytes = 0;
-	return ioctl(fd, SIOCOUTQ, &bytes) < 0 ? 0 : bytes;
+	struct tcp_info info;
+	socklen_t length = sizeof(info);
+	if (ioctl(fd, SIOCOUTQ, &bytes) < 0 || bytes == 0)
+		return false;
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0 || info.tcpi_state != TCP_CLOSE;
 }
 
 static void linger_end(struct fd_linger *linger)
@@ -147,7 +154,7 @@ static void linger_end(struct fd_linger *linger)
 static void on_linger_timer(struct cp_timer *timer)
 {
 	struct fd_linger *linger = (struct fd_linger *)timer;
-	if (unsent(linger->fd) == 0 || cp_loop_now(timer->loop) >= linger->give_up) {
+	if (!has_unsent(linger->fd) || cp_loop_now(timer->loop) >= linger->give_up) {
 		linger_end(linger);
 		return;
 	}
@@ -159,13 +166,13 @@ static void on_linger_timer(struct cp_timer *timer)
 void fd_linger_reset(struct cp_loop *loop, int fd)
 {
 	struct stream_store *store = stream_store(loop);
-	if (store->linger_ms == 0 || unsent(fd) == 0) {
+	if (!has_unsent(fd)) {
 		reset_now(fd);
 		return;
 	}
 	struct fd_linger *linger = xcalloc(1, sizeof(*linger));
 	linger->fd = fd;
-	linger->give_up = cp_loop_now(loop) + store->linger_ms;
+	linger->give_up = store->linger_ms ? cp_loop_now(loop) + store->linger_ms : UINT64_MAX;
 	linger->step_ms = LINGER_FIRST_MS;
 	linger->next = store->lingering;
 	linger->prev = &store->lingering;

@@ -34,7 +34,7 @@ struct stream_store {
 	struct cp_timer trim;
 	uint64_t no_pipes_until; /* the kernel had none to give: copy until then */
 	struct fd_linger *lingering;
-	uint64_t linger_ms; /* timeouts.reset: how long a reset may wait for what was written before it */
+	uint64_t linger_ms; /* timeouts.reset: how long a reset may wait for what was written before it; 0: no limit */
 };
 
 /** The loop's store, made at the first call. */

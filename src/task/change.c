@@ -202,6 +202,7 @@ static void change_done(struct main_task *m)
 		listeners_release(&m->listeners, old);
 		plan_unref(old);
 	}
+	answer_calls(&change.calls, m->plan->generation->number, NULL); /* the settings may close their control socket */
 	if (change.generation && old) {
 		use_settings(m, &m->plan->generation->settings);
 		m->reloads_ok++;
@@ -210,7 +211,6 @@ static void change_done(struct main_task *m)
 		log_in_use(m);
 	if (change.rebind)
 		rebind_end(change.rebind, NULL);
-	answer_calls(&change.calls, m->plan->generation->number, NULL);
 	main_enter(m, MAIN_RUNNING);
 	main_change_over(m, false);
 	begin_next(m);
@@ -370,23 +370,32 @@ static void on_rebind(struct generation *generation, struct rebind *rebind)
 
 const struct generation_hooks main_generation_hooks = {.plan_released = plan_released, .rebind = on_rebind};
 
-/** What was asked for while another change was under way. */
+static void next_rebind(struct main_task *m)
+{
+	struct rebind *rebind = m->rebind_wanted;
+	m->rebind_wanted = NULL;
+	if (m->rebind_generation == m->plan->generation)
+		begin_rebind(m, rebind);
+	else
+		refuse_rebind(rebind);
+}
+
+static void next_reload(struct main_task *m)
+{
+	struct waiting_call *calls = m->reload_calls;
+	m->reload_wanted = false;
+	m->reload_calls = NULL;
+	load(m, calls);
+}
+
+/** What was asked for while another change was under way; one that fails at once makes room for the next. */
 static void begin_next(struct main_task *m)
 {
-	if (m->state != MAIN_RUNNING)
-		return;
-	if (m->rebind_wanted) {
-		struct rebind *rebind = m->rebind_wanted;
-		m->rebind_wanted = NULL;
-		if (m->rebind_generation == m->plan->generation)
-			begin_rebind(m, rebind);
+	while (m->state == MAIN_RUNNING && (m->rebind_wanted || m->reload_wanted)) {
+		if (m->rebind_wanted)
+			next_rebind(m);
 		else
-			refuse_rebind(rebind);
-	} else if (m->reload_wanted) {
-		struct waiting_call *calls = m->reload_calls;
-		m->reload_wanted = false;
-		m->reload_calls = NULL;
-		load(m, calls);
+			next_reload(m);
 	}
 }
 

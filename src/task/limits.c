@@ -91,6 +91,8 @@ static struct cp_ip source_of(const struct cp_ip *ip)
 	struct cp_ip source = *ip;
 	if (source.family == 6)
 		memset(source.bytes + 8, 0, 8);
+	else
+		memset(source.bytes + 4, 0, 12); /* not part of an IPv4 address, but of the hash */
 	source.zone = 0;
 	return source;
 }
@@ -162,11 +164,12 @@ static struct source *source_get(struct shard *shard, const struct cp_ip *ip, ui
 static bool rate_allows(struct source *source, uint32_t rate, uint64_t now)
 {
 	uint64_t full = (uint64_t)rate * TOKEN;
-	uint64_t passed = now - source->seen_ms;
+	/* Each worker's clock stands still for a turn, so another one may have been here with a later time. */
+	uint64_t passed = now > source->seen_ms ? now - source->seen_ms : 0;
 	source->tokens += passed > TOKEN ? full : passed * rate; /* TOKEN per second = 1 per millisecond and rate */
 	if (source->tokens > full)
 		source->tokens = full;
-	source->seen_ms = now;
+	source->seen_ms += passed;
 	if (source->tokens < TOKEN)
 		return false;
 	source->tokens -= TOKEN;

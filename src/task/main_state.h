@@ -72,9 +72,11 @@ struct main_task {
 	int signals; /* signalfd */
 	struct cp_watch *signal_watch;
 	bool stop_wanted;  /* when the change is through */
+	bool signalled;    /* to stop: the next such signal ends at once */
 	bool drain_wanted; /* … without a limit of time (ctl drain) */
 	struct cp_timer drain_timer;
-	uint32_t workers_busy; /* while draining and stopping */
+	uint32_t workers_draining; /* whose pipes have not all ended */
+	uint32_t workers_busy;     /* stopping: that have not let go of everything */
 	uint64_t started_ms;
 	bool settled; /* stopping: workers have let go of everything */
 	bool failed;  /* it could not start: exit 1 */

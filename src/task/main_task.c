@@ -57,10 +57,10 @@ void main_enter(struct main_task *m, enum main_state state)
 
 static void begin_stop(struct main_task *m);
 
-/** A call to every worker, each of which answers on the main task. */
-static void tell_workers(struct main_task *m, cp_post_run *run)
+/** A call to every worker, each of which answers on the main task. @param waiting  counts the answers */
+static void tell_workers(struct main_task *m, cp_post_run *run, uint32_t *waiting)
 {
-	m->workers_busy = m->worker_count;
+	*waiting = m->worker_count;
 	for (uint32_t i = 0; i < m->worker_count; i++)
 		cp_post(m->workers[i]->loop, run, m->workers[i]);
 }
@@ -106,8 +106,9 @@ static void begin_stop(struct main_task *m)
 {
 	cp_timer_stop(&m->drain_timer);
 	main_enter(m, MAIN_STOPPING);
+	change_cancel_wanted(m); /* not done yet when the first generation has failed */
 	main_admin_close(m);
-	tell_workers(m, let_go);
+	tell_workers(m, let_go, &m->workers_busy);
 }
 
 static void on_drain_timer(struct cp_timer *timer)
@@ -121,7 +122,8 @@ static void on_worker_drained(struct cp_loop *loop, void *arg)
 {
 	struct main_task *m = main_of(loop);
 	(void)arg;
-	if (--m->workers_busy == 0 && m->state == MAIN_DRAINING)
+	/* A worker whose last pipe is closed by let_go() says so too, when it is not asked any more. */
+	if (m->state == MAIN_DRAINING && --m->workers_draining == 0)
 		begin_stop(m);
 }
 
@@ -139,10 +141,12 @@ static void drain(struct cp_loop *loop, void *arg)
 
 void main_begin_drain(struct main_task *m, bool without_limit)
 {
+	if (m->state == MAIN_DRAINING && m->signalled && !cp_timer_running(&m->drain_timer))
+		begin_stop(m); /* `ctl drain` was waiting without a limit, the signal does not */
 	if (m->state > MAIN_RUNNING)
 		return;
 	m->stop_wanted = true;
-	m->drain_wanted |= without_limit;
+	m->drain_wanted = without_limit && !m->signalled;
 	if (m->state != MAIN_RUNNING)
 		return; /* main_change_over() comes back to it */
 	uint64_t limit = m->plan ? m->plan->generation->settings.timeouts.drain : 0;
@@ -156,7 +160,7 @@ void main_begin_drain(struct main_task *m, bool without_limit)
 	main_enter(m, MAIN_DRAINING);
 	if (limit)
 		cp_timer_start(&m->drain_timer, limit);
-	tell_workers(m, drain);
+	tell_workers(m, drain, &m->workers_draining);
 }
 
 /* ---- Changes ------------------------------------------------------------------------------------------------------------ */
@@ -167,7 +171,7 @@ void main_change_over(struct main_task *m, bool failed)
 	if (failed)
 		begin_stop(m);
 	else if (m->stop_wanted)
-		main_begin_drain(m, false);
+		main_begin_drain(m, m->drain_wanted);
 	else
 		notify_manager("READY=1");
 }
@@ -176,11 +180,12 @@ void main_change_over(struct main_task *m, bool failed)
 
 static void on_stop_signal(struct main_task *m, int number)
 {
-	if (m->stop_wanted || m->state > MAIN_RUNNING) {
+	if (m->signalled) {
 		cp_log(CP_WARN, "main", "a second signal: ending at once");
 		log_stop();
 		_exit(1);
 	}
+	m->signalled = true;
 	cp_log(CP_INFO, "main", "%s: stopping", number == SIGINT ? "SIGINT" : "SIGTERM");
 	main_begin_drain(m, false);
 }

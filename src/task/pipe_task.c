@@ -137,7 +137,8 @@ static void cancel_setup(struct pipe *p)
 		opening_cancel(&p->setup->opening);
 		break;
 	case PIPE_ROUTING:
-		routing_cancel(&p->setup->routing);
+		if (p->setup->routing.result == CP_AGAIN) /* otherwise it has ended, or nobody was asked */
+			routing_cancel(&p->setup->routing);
 		break;
 	case PIPE_ACCEPTED:
 	case PIPE_PREAMBLE:
@@ -251,6 +252,14 @@ static bool read_first(struct pipe *p)
 	return true;
 }
 
+/** Have the client's stream call when there is more: not every stream says so by itself (CP_READ_DRAINED). */
+static void await_first(struct pipe *p)
+{
+	if (!p->setup->armed)
+		cp_stream_await(p->end[0], CP_READABLE);
+	p->setup->armed = true;
+}
+
 static const char *stream_bytes(const struct pipe_setup *s, size_t *length)
 {
 	*length = s->first_length - s->first_offset;
@@ -260,7 +269,8 @@ static const char *stream_bytes(const struct pipe_setup *s, size_t *length)
 static void update_peek(struct pipe_setup *s)
 {
 	s->request.peeked = stream_bytes(s, &s->request.peeked_length);
-	s->request.peeked_end = s->first_end || s->first_length >= FIRST_ROOM_MOST;
+	/* Stays set: a router that was told so after a time-out must not be told otherwise, and wait again. */
+	s->request.peeked_end |= s->first_end || s->first_length >= FIRST_ROOM_MOST;
 }
 
 /* ---- Preamble ------------------------------------------------------------------------------------------------------- */
@@ -302,10 +312,12 @@ static void look_for_preamble(struct pipe *p)
 		pipe_close(p, CP_CAUSE_MALFORMED_PREAMBLE, preamble.reason);
 		break;
 	case PREAMBLE_MORE:
-		if (s->first_end)
+		if (s->first_end) {
 			preamble_over(p);
-		else
-			keep_first(p);
+			break;
+		}
+		keep_first(p);
+		await_first(p);
 		break;
 	}
 }
@@ -519,7 +531,7 @@ static void wait_for_bytes(struct pipe *p)
 		if (timeout)
 			cp_timer_start(&p->timer, timeout);
 	}
-	cp_stream_await(p->end[0], CP_READABLE);
+	await_first(p);
 }
 
 static void routed(struct pipe *p, int result)
@@ -646,25 +658,24 @@ static bool should_retry(struct pipe *p)
 	return worker_give_reserve(p->worker);
 }
 
-static void target_failed(struct pipe *p)
+/** @return whether to try once more: the next target, or this one again; otherwise the pipe is closed */
+static bool target_failed(struct pipe *p)
 {
 	struct pipe_setup *s = p->setup;
 	const struct cp_error *error = &s->opening.open.error;
-	if (should_retry(p)) {
-		connect_next(p);
-		return;
-	}
+	if (should_retry(p))
+		return true;
 	s->target_index++;
 	if (s->target_index >= s->routing.answer.target_count) {
 		pipe_close(p, connect_cause(error->code), error->message[0] ? error->message : NULL);
-		return;
+		return false;
 	}
 	if (cp_log_enabled(CP_INFO)) {
 		char text[PIPE_TEXT];
 		cp_address_print(s->target, text, sizeof(text));
 		cp_log_task(CP_INFO, "pipe", p->id, "target %s failed, trying the next one: %s", text, error->message);
 	}
-	connect_next(p);
+	return true;
 }
 
 static void on_opening(struct opening *opening)
@@ -672,12 +683,12 @@ static void on_opening(struct opening *opening)
 	struct pipe *p = opening->arg;
 	if (opening->open.error.code == CP_OK)
 		connected(p);
-	else
-		target_failed(p);
+	else if (target_failed(p))
+		connect_next(p);
 }
 
-/** Try the target whose turn it is. */
-static void connect_next(struct pipe *p)
+/** Try the target whose turn it is. @return as opening_connect() */
+static int try_target(struct pipe *p)
 {
 	struct pipe_setup *s = p->setup;
 	s->target = s->routing.answer.targets[s->target_index];
@@ -686,12 +697,20 @@ static void connect_next(struct pipe *p)
 	early_bytes(p);
 	int result = opening_connect(&s->opening, p->worker->loop, s->target, &s->request,
 								 p->worker->settings.timeouts.connect, s->early, s->early_count);
-	if (result != CP_AGAIN) {
-		on_opening(&s->opening);
-		return;
-	}
-	if (s->in_one_go) { /* the bytes move, and the connector keeps pointing to the vectors */
+	if (result == CP_AGAIN && s->in_one_go) { /* the bytes move, and the connector keeps pointing to the vectors */
 		keep_first(p);
 		early_bytes(p);
 	}
+	return result;
+}
+
+/** Try targets until one is open, has to be waited for, or none is left: in a loop, as a list may be long. */
+static void connect_next(struct pipe *p)
+{
+	int result;
+	do
+		result = try_target(p);
+	while (result != CP_OK && result != CP_AGAIN && target_failed(p));
+	if (result == CP_OK)
+		connected(p);
 }

@@ -27,6 +27,7 @@ enum {
 	PUMP_BUDGET = 16,   /* steps of one direction in one turn: 1 MiB when copying */
 	SPLICE_AFTER = 2,   /* full reads in a row after which splicing pays */
 	SPLICE_LEAST = 16 * 1024, /* splices smaller than this cost more than copying */
+	HALF_CLOSED_MS = 100,     /* one direction has ended: most often the other one does so, too, before that */
 };
 
 enum step {
@@ -34,7 +35,7 @@ enum step {
 	STEP_WAIT,  /* an event will say when to go on, or there is nothing more to do */
 };
 
-static enum step pump_step(struct pipe *p, int i);
+static enum step step_copy(struct pipe *p, int i);
 
 static bool is_over(const struct pipe *p)
 {
@@ -58,11 +59,6 @@ static struct backlog *backlog(struct flow *f)
 	if (!f->backlog)
 		f->backlog = xcalloc(1, sizeof(*f->backlog));
 	return f->backlog;
-}
-
-static bool has_pending(const struct flow *f)
-{
-	return f->backlog && (f->backlog->length || f->backlog->in_pipe);
 }
 
 static void release(struct pipe *p, struct flow *f)
@@ -100,6 +96,27 @@ static void hold(struct flow *f, const struct iovec *vec, int count, size_t writ
 		b->length += vec[k].iov_len - skip;
 		written -= skip;
 	}
+}
+
+/* ---- How long it may be quiet ------------------------------------------------------------------------------------- */
+
+/** Whether timeouts.half_close counts: one direction has ended, and timeouts.idle is not shorter. */
+static bool is_half_closed(const struct pipe *p)
+{
+	uint64_t idle = p->worker->settings.timeouts.idle, half = p->worker->settings.timeouts.half_close;
+	return (p->flow[0].state == FLOW_SHUT || p->flow[1].state == FLOW_SHUT) && half && (!idle || half <= idle);
+}
+
+static uint64_t quiet_most(const struct pipe *p)
+{
+	return is_half_closed(p) ? p->worker->settings.timeouts.half_close : p->worker->settings.timeouts.idle;
+}
+
+static void start_timer(struct pipe *p)
+{
+	uint64_t most = quiet_most(p);
+	if (most)
+		cp_timer_start(&p->timer, most);
 }
 
 /* ---- What breaks ------------------------------------------------------------------------------------------------- */
@@ -177,13 +194,9 @@ static enum step finish(struct pipe *p, int i)
 	if (result != CP_OK)
 		return sink_broke(p, i, result);
 	f->state = FLOW_SHUT;
+	p->active = cp_loop_now(p->worker->loop);
+	cp_timer_start(&p->timer, HALF_CLOSED_MS);
 	return STEP_WAIT;
-}
-
-static enum step source_ended(struct pipe *p, int i)
-{
-	p->flow[i].state = FLOW_DRAINING;
-	return has_pending(&p->flow[i]) ? STEP_AGAIN : finish(p, i);
 }
 
 /* ---- Splicing ---------------------------------------------------------------------------------------------------- */
@@ -273,8 +286,10 @@ static enum step step_splice(struct pipe *p, int i, int from)
 			f->full_reads = 0;
 		return flush_pipe(p, i);
 	}
-	if (got == 0)
-		return source_ended(p, i);
+	if (got == 0) { /* the end: read again, so that the stream knows, and tells if an error came with it */
+		release(p, f);
+		return step_copy(p, i);
+	}
 	if (errno == EAGAIN) {
 		release(p, f);
 		cp_stream_await(source(p, i), CP_READABLE);
@@ -303,7 +318,7 @@ static enum step flush_held(struct pipe *p, int i)
 		b->offset += (size_t)put;
 		b->length -= (size_t)put;
 	}
-	if (b->length)
+	if (put == CP_AGAIN || b->length)
 		return blocked(p, i);
 	release(p, f);
 	return STEP_AGAIN;
@@ -336,7 +351,7 @@ static enum step step_copy(struct pipe *p, int i)
 		return source_broke(p, i, (int)got);
 	f->bytes += (uint64_t)got;
 	if (got == LOOP_BUFFER)
-		f->full_reads += f->full_reads < SPLICE_AFTER;
+		f->full_reads = (uint8_t)(f->full_reads + (f->full_reads < SPLICE_AFTER));
 	else
 		f->full_reads = 0;
 	bool message = source(p, i)->messages;
@@ -362,12 +377,15 @@ static enum step pump_step(struct pipe *p, int i)
 	struct flow *f = &p->flow[i];
 	if (f->backlog && f->backlog->in_pipe)
 		return flush_pipe(p, i);
-	if (f->backlog && f->backlog->length)
+	if (f->backlog && f->backlog->held) /* an empty message also is one */
 		return flush_held(p, i);
 	switch ((enum flow_state)f->state) {
 	case FLOW_OPEN: {
 		int from;
-		return can_splice(p, i, &from) ? step_splice(p, i, from) : step_copy(p, i);
+		if (can_splice(p, i, &from))
+			return step_splice(p, i, from);
+		release(p, f); /* the kernel pipe of a bulk that is over */
+		return step_copy(p, i);
 	}
 	case FLOW_DRAINING:
 		return finish(p, i);
@@ -451,12 +469,10 @@ void pump_continue(struct pipe *p)
 void pump_start(struct pipe *p, const struct iovec *first, int count, bool client_ended, bool armed)
 {
 	struct flow *f = &p->flow[0];
-	uint64_t idle = p->worker->settings.timeouts.idle;
 	cp_stream_set_user(p->end[0], on_ready, p);
 	cp_stream_set_user(p->end[1], on_ready, p);
-	if (idle)
-		cp_timer_start(&p->timer, idle);
 	p->active = cp_loop_now(p->worker->loop);
+	start_timer(p);
 	enum step step = count ? pass_on(p, 0, first, count, 0) : STEP_AGAIN;
 	if (is_over(p) || f->state == FLOW_CUT)
 		return;
@@ -465,13 +481,15 @@ void pump_start(struct pipe *p, const struct iovec *first, int count, bool clien
 		f->state = FLOW_DRAINING;
 	if (step == STEP_AGAIN && (client_ended || !armed))
 		pump(p, 0);
+	if (client_ended && !is_over(p))
+		look_behind_end(p, 0); /* it may have broken while the way was opened */
 }
 
 /* ---- Time-outs --------------------------------------------------------------------------------------------------- */
 
-static bool is_holding(const struct pipe *p)
+static bool is_state(const struct pipe *p, enum flow_state state)
 {
-	return p->flow[0].state == FLOW_HELD || p->flow[1].state == FLOW_HELD;
+	return p->flow[0].state == state || p->flow[1].state == state;
 }
 
 /** The timer is not moved at every byte: when it fires, it is set again for what is left. */
@@ -486,10 +504,13 @@ static void timer_for(struct pipe *p, uint64_t limit, enum cp_cause cause)
 
 void pump_timer(struct pipe *p)
 {
-	if (p->state == PIPE_CLOSING)
+	if (p->state == PIPE_CLOSING) {
 		timer_for(p, p->worker->settings.timeouts.reset, p->cause);
-	else if (is_holding(p))
+	} else if (is_state(p, FLOW_HELD)) {
 		pipe_close(p, CP_CAUSE_HALF_CLOSE_TIMEOUT, NULL);
-	else
-		timer_for(p, p->worker->settings.timeouts.idle, CP_CAUSE_IDLE_TIMEOUT);
+	} else {
+		if (is_state(p, FLOW_SHUT)) /* for longer than usual: from now on a reset behind that end is waited for */
+			cp_stream_await(p->end[p->flow[0].state == FLOW_SHUT ? 0 : 1], CP_READABLE);
+		timer_for(p, quiet_most(p), is_half_closed(p) ? CP_CAUSE_HALF_CLOSE_TIMEOUT : CP_CAUSE_IDLE_TIMEOUT);
+	}
 }

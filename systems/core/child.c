@@ -9,6 +9,7 @@
 #include <connpipe/log.h>
 #include <connpipe/system.h>
 
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <spawn.h>
@@ -22,7 +23,7 @@ enum { KILL_AFTER_MS = 2000 };
 
 struct child {
 	struct child *next, **prev; /* in the core's list of this loop */
-	struct cp_system *system;   /* pinned; NULL in tests */
+	struct cp_system *pinned;   /* from the stop of this worker on, so that this code stays until it is reaped */
 	struct cp_loop *loop;
 	struct child **owner; /* NULL: left */
 	struct cp_watch *watch;
@@ -49,11 +50,11 @@ static void child_free(struct child *child)
 	if (child->pidfd >= 0)
 		close(child->pidfd);
 	cp_timer_stop(&child->killer);
-	struct cp_system *system = child->system;
+	struct cp_system *pinned = child->pinned;
 	free(child->program);
 	free(child);
-	if (system)
-		cp_system_unpin(system);
+	if (pinned)
+		cp_system_unpin(pinned);
 }
 
 static void log_end(const struct child *child, const siginfo_t *end)
@@ -101,14 +102,17 @@ void child_leave(struct child *child)
 
 static struct child **children_of(struct core *core, const struct cp_loop *loop)
 {
-	uint32_t index = cp_loop_index(loop);
-	return &core->children[index < core->workers ? index : core->workers];
+	assert(cp_loop_index(loop) < core->workers);
+	return &core->children[cp_loop_index(loop)];
 }
 
-void children_end(struct core *core, struct cp_loop *loop)
+void children_end(struct core *core, struct cp_loop *loop, struct cp_system *system)
 {
-	for (struct child *child = *children_of(core, loop); child; child = child->next)
+	for (struct child *child = *children_of(core, loop); child; child = child->next) {
+		cp_system_pin(system);
+		child->pinned = system;
 		child_end(child);
+	}
 }
 
 /* ---- Its start -------------------------------------------------------------------------------------------------- */
@@ -143,7 +147,7 @@ static int spawn(char *const *words, int fd, pid_t *pid)
 	return errnum;
 }
 
-static struct child *child_new(struct cp_connector *connector, struct cp_loop *loop, const char *program)
+static struct child *child_new(struct cp_loop *loop, const char *program)
 {
 	struct child *child = calloc(1, sizeof(*child));
 	if (!child)
@@ -155,9 +159,6 @@ static struct child *child_new(struct cp_connector *connector, struct cp_loop *l
 	}
 	child->loop = loop;
 	child->pidfd = -1;
-	child->system = connector->system;
-	if (child->system)
-		cp_system_pin(child->system);
 	cp_timer_init(&child->killer, loop, on_killer);
 	return child;
 }
@@ -184,7 +185,7 @@ int child_start(struct cp_connector *connector, struct cp_loop *loop, const stru
 				struct child **owner, struct cp_error *error)
 {
 	const char *program = words->at[0];
-	struct child *child = child_new(connector, loop, program);
+	struct child *child = child_new(loop, program);
 	if (!child)
 		return cp_error_set(error, CP_ENOMEM, program, "no memory for a child");
 	int errnum = spawn(words->at, fd, &child->pid);

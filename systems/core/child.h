@@ -25,7 +25,8 @@ void child_leave(struct child *child);
 /** Have it end: SIGTERM, and SIGKILL after two seconds, to all of its process group. */
 void child_end(struct child *child);
 
-/** Have all children end that still run on this loop. */
-void children_end(struct core *core, struct cp_loop *loop);
+/** Have all children end that still run on this worker; `system` is pinned until they are reaped. Before this, they do
+ * not pin it: a system that is pinned is not stopped. */
+void children_end(struct core *core, struct cp_loop *loop, struct cp_system *system);
 
 #endif

@@ -18,8 +18,8 @@ struct child;
 /** One load of the core system: the `arg` of its connectors. */
 struct core {
 	const char *config_dir;  /* absolute; the system's */
-	struct child **children; /* that still run: one list for each loop, touched by its thread only */
-	uint32_t workers;        /* the list behind those of the workers is the main loop's */
+	struct child **children; /* that still run: one list for each worker, touched by its thread only */
+	uint32_t workers;
 };
 
 extern const struct cp_connector_def tcp_connector;

@@ -21,8 +21,8 @@ static int core_load(struct cp_system *self, const struct cp_settings *settings)
 	cp_system_set_data(self, core);
 	core->config_dir = cp_system_config_dir(self);
 	core->workers = cp_worker_count();
-	core->children = calloc(core->workers + 1, sizeof(struct child *));
-	if (!core->children) {
+	core->children = calloc(core->workers, sizeof(struct child *));
+	if (!core->children && core->workers > 0) {
 		cp_system_error(self, "no memory for the lists of children of %u workers", core->workers);
 		return CP_ENOMEM;
 	}
@@ -38,10 +38,10 @@ static int core_load(struct cp_system *self, const struct cp_settings *settings)
 /** Children outlive the connections they were made for; they do not outlive the generation. */
 static void core_worker_stop(struct cp_system *self, struct cp_loop *loop)
 {
-	children_end(cp_system_data(self), loop);
+	children_end(cp_system_data(self), loop, self);
 }
 
-/** No child is left: each one keeps the system until it is reaped. */
+/** No child is left: from worker_stop on each one keeps the system until it is reaped. */
 static void core_unload(struct cp_system *self)
 {
 	struct core *core = cp_system_data(self);

@@ -168,10 +168,11 @@ struct reading {
 	struct cp_arena *arena;       /* the table's */
 	const struct cp_address *key; /* of the route that is read now; NULL: it is none */
 	struct reference **last_reference;
-	size_t errors;
+	size_t errors, warnings;
 };
 
-enum { READING_ERRORS_MAX = 1000 }; /* as many as anyone would read; reading stops behind them */
+/* As many as anyone would read: reading stops behind so many errors, and goes on in silence behind so many warnings. */
+enum { READING_ERRORS_MAX = 1000, READING_WARNINGS_MAX = 100 };
 
 /** Read every route, bind every key. Errors are reported; all of them, up to READING_ERRORS_MAX. */
 void table_reading_run(struct table *table);
@@ -188,6 +189,9 @@ bool table_reading_error_key(struct reading *reading, const struct cp_settings *
 /** Parse an address, `offset` bytes into a string. @return NULL after an error was reported */
 const struct cp_address *table_reading_address(struct reading *reading, const struct cp_settings *setting,
 											   size_t offset, const char *text, size_t length);
+/** Log what is no error but looks like a mistake, with the place of the value. */
+void table_reading_warn(struct reading *reading, const struct cp_settings *setting, const char *format, ...)
+	CP_PRINTF(3, 4);
 /** A value of the wrong kind: `found` is named. @return false */
 bool table_reading_unexpected(struct reading *reading, const struct cp_settings *setting, const char *expected);
 
@@ -201,10 +205,9 @@ void table_target_answer(const struct goal *goal, struct cp_request *request, st
 
 /* ---- Templates (template.c) ------------------------------------------------------------------------------------ */
 
-/** Make a template of an address that was parsed with CP_PARSE_TEMPLATE and has that flag.
- * @param text    the address as it was written, `offset` bytes into the string
- * @return NULL after errors were reported */
-const struct template *table_template_read(struct reading *reading, const struct cp_settings *setting, size_t offset,
+/** Make a template of an address that was parsed with CP_PARSE_TEMPLATE and has that flag. Never fails; warns of names
+ * that look wrong. @param text  the address as it was written */
+const struct template *table_template_read(struct reading *reading, const struct cp_settings *setting,
 										   const char *text, const struct cp_address *address);
 
 /** Fill the template in for a request. Values come from the incoming address and the facts.

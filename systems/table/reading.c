@@ -45,24 +45,26 @@ bool table_reading_error_at(struct reading *reading, const struct cp_settings *s
 	return false;
 }
 
-/** Bare keys, which need no quotes, have only these; in others the text begins behind the quote. */
-static bool is_bare(const char *key)
-{
-	return key[strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")] == '\0';
-}
-
-/** Settings report at values: the key's own place goes into the message. */
 bool table_reading_error_key(struct reading *reading, const struct cp_settings *setting, size_t offset,
 							 const char *format, ...)
 {
 	char message[MESSAGE];
 	FORMAT_MESSAGE(message, format);
 	reading->errors++;
-	const char *place = cp_settings_where_key(setting), *column = strrchr(place, ':');
-	unsigned long at = column ? strtoul(column + 1, NULL, 10) : 0;
-	cp_settings_error(setting, "in its key, %.*s:%lu: %s", column ? (int)(column - place) : 0, place,
-					  at + offset + !is_bare(cp_settings_key(setting)), message);
+	cp_settings_error_key(setting, offset, "%s", message);
 	return false;
+}
+
+void table_reading_warn(struct reading *reading, const struct cp_settings *setting, const char *format, ...)
+{
+	char message[MESSAGE];
+	const char *id = cp_system_id(reading->table->system);
+	if (reading->warnings++ < READING_WARNINGS_MAX) {
+		FORMAT_MESSAGE(message, format);
+		cp_log(CP_WARN, id, "%s: %s", cp_settings_where(setting), message);
+	} else if (reading->warnings == READING_WARNINGS_MAX + 1) {
+		cp_log(CP_WARN, id, "%s: more like these follow and are not listed", cp_settings_where(setting));
+	}
 }
 
 static const char *kind_words(enum cp_settings_kind kind)
@@ -185,12 +187,6 @@ static bool read_rule(struct reading *reading, const struct cp_settings *setting
 	return table_target_read(reading, to, &rule->goal) && good;
 }
 
-static void warn_unreachable(struct reading *reading, const struct cp_settings *setting)
-{
-	cp_log(CP_WARN, cp_system_id(reading->table->system),
-		   "%s: this route is never reached: the one before it always holds", cp_settings_where(setting));
-}
-
 static bool read_rules(struct reading *reading, const struct cp_settings *list, struct goal *goal)
 {
 	size_t count = cp_settings_count(list);
@@ -199,7 +195,7 @@ static bool read_rules(struct reading *reading, const struct cp_settings *list, 
 	for (size_t i = 0; i < count && !table_reading_full(reading); i++) {
 		const struct cp_settings *setting = cp_settings_at(list, i);
 		if (always)
-			warn_unreachable(reading, setting);
+			table_reading_warn(reading, setting, "this route is never reached: the one before it always holds");
 		good &= read_rule(reading, setting, &rules[i]);
 		always = good && rules[i].condition_count == 0;
 	}

@@ -65,10 +65,9 @@ static bool read_address(struct reading *reading, const struct cp_settings *sett
 	bool good = check_connects(reading, setting, target->address);
 	good = check_subport(reading, setting, target->address) && good;
 	good = check_carries(reading, setting, target->address) && good;
-	if (!(target->address->flags & CP_PARSE_TEMPLATE))
-		return good;
-	target->template = table_template_read(reading, setting, 0, text, target->address);
-	return target->template && good;
+	if (target->address->flags & CP_PARSE_TEMPLATE)
+		target->template = table_template_read(reading, setting, text, target->address);
+	return good;
 }
 
 /* ---- References
@@ -81,10 +80,23 @@ static bool reference_address(struct reading *reading, const struct cp_settings 
 	reference->address = table_reading_address(reading, setting, offset, text, length);
 	if (!reference->address)
 		return false;
-	if (!(reference->address->flags & CP_PARSE_TEMPLATE))
-		return true;
-	reference->template = table_template_read(reading, setting, offset, text, reference->address);
-	return reference->template;
+	if (reference->address->flags & CP_PARSE_TEMPLATE)
+		reference->template = table_template_read(reading, setting, text, reference->address);
+	return true;
+}
+
+static bool unknown_router(struct reading *reading, const struct cp_settings *setting, const char *id)
+{
+	size_t count = 0;
+	while (cp_scope_router_at(reading->scope, count))
+		count++;
+	const char **ids = cp_arena_alloc(reading->arena, (count + 1) * sizeof(*ids));
+	for (size_t i = 0; i < count; i++)
+		ids[i] = cp_scope_router_at(reading->scope, i)->id;
+	ids[count] = NULL;
+	const char *near = cp_near_name(id, ids);
+	return table_reading_error_at(reading, setting, 1, "unknown router \"%s\"%s%s%s", id,
+								  near ? ", did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
 /** `>router` or `>router address`, with the ">". */
@@ -106,7 +118,7 @@ static struct reference *read_reference(struct reading *reading, const struct cp
 	if (id_length == 0)
 		good = table_reading_error_at(reading, setting, 1, "expected the id of a router behind \">\"");
 	else if (!reference->router)
-		good = table_reading_error_at(reading, setting, 1, "unknown router \"%s\"", id);
+		good = unknown_router(reading, setting, id);
 	if (*rest)
 		good = reference_address(reading, setting, text, rest, length - (size_t)(rest - text), reference) && good;
 	if (!good)

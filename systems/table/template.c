@@ -31,42 +31,40 @@ struct template
 /* ---- Reading
  * ----------------------------------------------------------------------------------------------------------- */
 
-/** Facts that some layer of a connection may find out. */
+/** Facts that connpipe's own layers find out. Others' converters and routers may find out any. */
 static const char *const known_facts[] = {"sni", "alpn", "proto", "host", "path"};
-enum { KNOWN_FACTS = sizeof(known_facts) / sizeof(known_facts[0]), NAMES_MAX = 64 };
+enum { KNOWN_FACTS = sizeof(known_facts) / sizeof(known_facts[0]), NAMES_MAX = 64 + KNOWN_FACTS };
 
-/** Where `{name}` first stands in the text: the parser lets nothing in it be escaped. */
-static const char *find_braced(const char *text, const char *name)
+/** The names that are certain to mean something behind a key, NULL behind the last. */
+static void list_names(const struct cp_connector_def *def, const char *names[NAMES_MAX + 1])
 {
-	size_t length = strlen(name);
-	while ((text = strchr(text, '{')) && (strncmp(text + 1, name, length) != 0 || text[1 + length] != '}'))
-		text++;
-	return text;
-}
-
-static bool check_name(struct reading *reading, const struct cp_settings *setting, size_t offset, const char *text,
-					   const char *name)
-{
-	if (!reading->key)
-		return true; /* what it has cannot be known */
-	const struct cp_connector_def *def = reading->key->connector->def;
-	const char *names[NAMES_MAX + 1];
 	size_t count = 0;
 	for (uint32_t i = 0; i < def->field_count && count < NAMES_MAX - KNOWN_FACTS; i++)
 		names[count++] = def->fields[i].name;
 	for (size_t i = 0; i < KNOWN_FACTS; i++)
 		names[count++] = known_facts[i];
 	names[count] = NULL;
-	for (size_t i = 0; i < count; i++) {
+}
+
+/** A name that is neither a field nor a known fact is no error: some converter or router may know it as a fact. It is
+ * worth a line where it looks like a slip, or where nobody is in sight who could find the fact out. */
+static void check_name(struct reading *reading, const struct cp_settings *setting, const char *name)
+{
+	const char *names[NAMES_MAX + 1];
+	if (!reading->key)
+		return; /* what it has cannot be known */
+	list_names(reading->key->connector->def, names);
+	for (size_t i = 0; names[i]; i++) {
 		if (strcmp(names[i], name) == 0)
-			return true;
+			return;
 	}
-	const char *at = find_braced(text, name);
 	const char *near = cp_near_name(name, names);
-	return table_reading_error_at(reading, setting, offset + (at ? (size_t)(at - text) + 1 : 0),
-								  "unknown field {%s}: expected a field of \"%s\" or a fact as {sni}%s%s%s", name,
-								  reading->key->alias, near ? "; did you mean {" : "", near ? near : "",
-								  near ? "}?" : "");
+	if (near || (reading->table->bind && !reading->key->layer_count))
+		table_reading_warn(reading, setting,
+						   "{%s} is neither a field of \"%s\" nor a fact that connpipe itself finds out: connections for "
+						   "which no converter or router sets it are refused%s%s%s",
+						   name, reading->key->alias, near ? "; did you mean {" : "", near ? near : "",
+						   near ? "}?" : "");
 }
 
 static size_t count_pieces(const struct cp_value *value)
@@ -78,24 +76,22 @@ static size_t count_pieces(const struct cp_value *value)
 }
 
 /** Take one field apart. The parser made sure that every brace belongs to a `{name}`. */
-static bool read_field(struct reading *reading, const struct cp_settings *setting, size_t offset, const char *text,
-					   const struct cp_value *value, struct pieces *out)
+static struct pieces read_field(struct reading *reading, const struct cp_settings *setting,
+								const struct cp_value *value)
 {
 	struct piece *pieces = cp_arena_alloc(reading->arena, count_pieces(value) * sizeof(*pieces));
 	const char *at = value->as.s, *end = at + value->length, *open, *close;
 	uint32_t count = 0;
-	bool good = true;
 	for (; (open = memchr(at, '{', (size_t)(end - at))) && (close = strchr(open, '}')); at = close + 1) {
 		if (open > at)
 			pieces[count++] = (struct piece){.text = at, .length = (size_t)(open - at)};
 		char *name = cp_arena_strndup(reading->arena, open + 1, (size_t)(close - open - 1));
-		good &= check_name(reading, setting, offset, text, name);
+		check_name(reading, setting, name);
 		pieces[count++] = (struct piece){.name = name};
 	}
 	if (at < end)
 		pieces[count++] = (struct piece){.text = at, .length = (size_t)(end - at)};
-	*out = (struct pieces){pieces, count};
-	return good;
+	return (struct pieces){pieces, count};
 }
 
 static const char *qualified(const struct cp_address *address)
@@ -113,7 +109,7 @@ static bool has_template(const struct cp_value *value)
 	return value->kind == CP_STRING && memchr(value->as.s, '{', value->length);
 }
 
-const struct template *table_template_read(struct reading *reading, const struct cp_settings *setting, size_t offset,
+const struct template *table_template_read(struct reading *reading, const struct cp_settings *setting,
 										   const char *text, const struct cp_address *address)
 {
 	uint32_t count = address->fields.count;
@@ -121,14 +117,11 @@ const struct template *table_template_read(struct reading *reading, const struct
 	template->text = cp_arena_strdup(reading->arena, text);
 	template->connector = qualified(address);
 	template->address = address;
-	bool good = true;
 	for (uint32_t i = 0; i < count; i++) {
 		const struct cp_value *value = &address->fields.at[i].value;
-		template->fields[i] = (struct pieces){NULL, 0};
-		if (has_template(value))
-			good &= read_field(reading, setting, offset, text, value, &template->fields[i]);
+		template->fields[i] = has_template(value) ? read_field(reading, setting, value) : (struct pieces){NULL, 0};
 	}
-	return good ? template : NULL;
+	return template;
 }
 
 /* ---- Values

@@ -238,6 +238,8 @@ Test(address_scope, lists_keep_the_order_of_adding)
 	cr_assert_str_eq(scope_router_at(fakes, 1, &system_id)->id, "other");
 	cr_assert_str_eq(system_id, "my.extra");
 	cr_assert_null(scope_router_at(fakes, 2, &system_id));
+	cr_assert_eq(cp_scope_router_at(fakes, 1), scope_router_at(fakes, 1, &system_id));
+	cr_assert_null(cp_scope_router_at(fakes, 2));
 	scope_free(fakes);
 }
 

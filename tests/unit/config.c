@@ -154,6 +154,25 @@ Test(config, errors_inside_a_string)
 	fixture_end(&f);
 }
 
+Test(config, errors_inside_a_key)
+{
+	struct fixture f;
+	fixture_read(&f, "[t]\n\"tcp:*4:x\" = 1\n'tcp:*4:y' = 1\n\"\\\"cp:*4:x\" = 1\n  tcp-bare.\"a:b\" = [1]\n"
+					 "\"жcp:x\"=5\n\"tcp:*4:\\u007a\"   = 1\n");
+	const struct cp_settings *table = fixture_get(&f, "t");
+	for (size_t i = 0; i < 6; i++)
+		cp_settings_error_key(cp_settings_at(table, i), 7, "no %s", "port");
+	const struct cp_settings *dotted = cp_settings_at(cp_settings_at(table, 3), 0);
+	cp_settings_error_key(dotted, 2, "second part");
+	cp_settings_error_key(cp_settings_at(dotted, 0), 2, "no key");
+	cp_settings_error_key(cp_settings_at(table, 0), 0, "start");
+	cp_settings_error_key(cp_settings_at(table, 0), 1000, "behind");
+	EXPECT_ERRORS(&f, "c.toml:2:9: no port", "c.toml:3:9: no port", "c.toml:4:1: no port", "c.toml:5:10: no port",
+				  "c.toml:6:7: no port", "c.toml:7:1: no port", "c.toml:5:14: second part", "c.toml:5:20: no key",
+				  "c.toml:2:2: start", "c.toml:2:10: behind");
+	fixture_end(&f);
+}
+
 /* ---- Unknown keys ------------------------------------------------------------------------------------------------ */
 
 Test(config, unknown_keys_are_reported_with_near_names)

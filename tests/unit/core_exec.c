@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -13,7 +14,7 @@ TestSuite(core_exec, .init = fixture_start, .fini = fixture_stop);
 /** Run the loop until every child is reaped. */
 static void run_until_reaped(void)
 {
-	while (fixture.children[0] || fixture.children[1])
+	while (fixture.children[0])
 		run_turns(1);
 }
 
@@ -135,7 +136,9 @@ Test(core_exec, a_reset_ends_the_child_and_what_it_started)
 	cp_stream_close(stream, CP_CAUSE_CLIENT_RESET);
 	run_until_reaped();
 	cr_expect(is_gone(pid));
-	cr_expect_eq(read(fd, &byte, 1), 0, "ends when the last process that holds it does");
+	struct pollfd last = {.fd = fd};
+	cr_assert_eq(poll(&last, 1, WATCHDOG_MS), 1, "hangs up when the last process that holds it has ended");
+	cr_expect_eq(read(fd, &byte, 1), 0);
 	close(fd);
 }
 
@@ -158,18 +161,6 @@ Test(core_exec, a_child_that_does_not_listen_is_killed)
 	run_until_reaped();
 	cr_expect(is_gone(pid));
 	cr_expect_geq(cp_loop_now(fixture.loop) - start, 2000);
-}
-
-Test(core_exec, children_left_behind_end_with_the_system)
-{
-	pid_t pid;
-	struct cp_stream *stream = start_script("true", "sleep 1000", &pid);
-	cp_stream_close(stream, CP_CAUSE_DONE);
-	run_turns(2);
-	cr_expect_eq(kill(pid, 0), 0);
-	children_end(&fixture.core, fixture.loop);
-	run_until_reaped();
-	cr_expect(is_gone(pid));
 }
 
 Test(core_exec, a_child_that_ends_first_is_reaped_while_its_stream_is_open)

@@ -30,7 +30,7 @@ struct fixture {
 	struct cp_scope *scope;
 	struct cp_arena *arena;
 	struct core core;
-	struct child *children[2];
+	struct child *children[1];
 	struct cp_connector connectors[FIXTURE_CONNECTORS];
 	struct cp_timer watchdog;
 	char dir[32];

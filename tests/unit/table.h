@@ -32,6 +32,11 @@ const char *table_test_ask_named(struct table_test *test, const char *address, c
 /** Likewise `front`, with one fact. */
 const char *table_test_ask_fact(struct table_test *test, const char *address, const char *fact, const char *value);
 
+/** Load a whole configuration. @return what was logged meanwhile, without times, levels and systems; malloc */
+char *table_test_load_logged(struct table_test *test, const char *text);
+/** Load a whole configuration that is right. @param warnings  all that is logged */
+void table_test_warnings(const char *text, const char *warnings);
+
 /** Load routes that are wrong. @param errors  all that is reported, `where: message` and a line end each */
 void table_test_errors(const char *routes, const char *errors);
 void table_test_all_errors(const char *directory, const char *text, const char *errors);

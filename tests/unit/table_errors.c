@@ -54,14 +54,14 @@ Test(table_errors, key_is_no_address)
 {
 	table_test_errors(
 		"\"byte:*4:99999\" = \"byte:a:1\"\n",
-		"config.toml:4:19: in its key, config.toml:4:10: port \"99999\", expected a number from 0 to 65535\n");
+		"config.toml:4:10: port \"99999\", expected a number from 0 to 65535\n");
 }
 
 Test(table_errors, key_has_a_template)
 {
 	table_test_errors(
 		"\"byte:*4:1!{multiplex}\" = \"byte:a:1\"\n",
-		"config.toml:4:27: in its key, config.toml:4:12: \"{\" begins a template, which cannot stand here; a "
+		"config.toml:4:12: \"{\" begins a template, which cannot stand here; a "
 		"brace itself is written %7B\n");
 }
 
@@ -69,7 +69,7 @@ Test(table_errors, the_same_key_twice)
 {
 	table_test_errors(
 		"\"byte:*4:1!x\" = \"byte:a:1\"\n\"byte/0.0.0.0:1!x\" = \"byte:b:1\"\n",
-		"config.toml:5:22: in its key, config.toml:5:2: the same address as the key at config.toml:4:1\n");
+		"config.toml:5:2: the same address as the key at config.toml:4:1\n");
 }
 
 Test(table_errors, two_chains_on_a_socket_that_is_not_bound)
@@ -78,7 +78,7 @@ Test(table_errors, two_chains_on_a_socket_that_is_not_bound)
 		"/",
 		FRONT "bind = false\n[front.routes]\n\"byte:*4:1\" = \"byte:a:1\"\n\"wrap+byte:*4:1!x\" = "
 			  "\"byte:a:1\"\n",
-		"config.toml:6:22: in its key, config.toml:6:2: one socket has one chain of converters, but an "
+		"config.toml:6:2: one socket has one chain of converters, but an "
 		"earlier key has another one: \"byte:0.0.0.0:1\"\n");
 }
 
@@ -180,26 +180,23 @@ Test(table_errors, references)
 		"\"byte:*4:1\" = \">stubb\"\n"
 		"\"byte:*4:2\" = \">\"\n"
 		"\"byte:*4:3\" = \">stub byte:*4:x\"\n"
-		"\"byte:*4:4\" = \">stubb  byte:*4:1!{sn}\"\n",
-		"config.toml:4:17: unknown router \"stubb\"\n"
+		"\"byte:*4:4\" = \">nothing-like-it  byte:*4:1!{s n}\"\n",
+		"config.toml:4:17: unknown router \"stubb\", did you mean \"stub\"?\n"
 		"config.toml:5:17: expected the id of a router behind \">\"\n"
 		"config.toml:6:30: port \"x\", expected a number from 0 to 65535\n"
-		"config.toml:7:17: unknown router \"stubb\"\n"
-		"config.toml:7:35: unknown field {sn}: expected a field of \"byte\" or a fact as {sni}; did you mean "
-		"{sni}?\n");
+		"config.toml:7:17: unknown router \"nothing-like-it\"\n"
+		"config.toml:7:46: expected a name and \"}\" behind \"{\"; a brace itself is written %7B\n");
 }
 
-Test(table_errors, templates_name_what_the_key_has)
+Test(table_errors, templates_that_are_none)
 {
 	table_test_errors(
-		"\"byte:*4:1!*\" = \"byte:{multiplx}.a:{port}\"\n"
-		"\"web:*4:2!*\" = \"byte:{path}.a:1\"\n"
-		"\"cmd:x\" = \"byte:{addr}:1\"\n"
+		"\"byte:*4:1!*\" = \"byte:{multi plex}.a:1\"\n"
+		"\"byte:*4:2\" = \"byte:{}:1\"\n"
 		"\"byte:*4:4\" = \"byte:{addr:1\"\n",
-		"config.toml:4:24: unknown field {multiplx}: expected a field of \"byte\" or a fact as {sni}; did you "
-		"mean {multiplex}?\n"
-		"config.toml:6:18: unknown field {addr}: expected a field of \"cmd\" or a fact as {sni}\n"
-		"config.toml:7:21: expected a name and \"}\" behind \"{\"; a brace itself is written %7B\n");
+		"config.toml:4:23: expected a name and \"}\" behind \"{\"; a brace itself is written %7B\n"
+		"config.toml:5:21: expected a name and \"}\" behind \"{\"; a brace itself is written %7B\n"
+		"config.toml:6:21: expected a name and \"}\" behind \"{\"; a brace itself is written %7B\n");
 }
 
 Test(table_errors, reading_stops_where_nobody_would_read_on)
@@ -217,6 +214,62 @@ Test(table_errors, reading_stops_where_nobody_would_read_on)
 	cr_expect_eq(test.report.count, REPORT_MAX);
 	cr_expect_lt(test.report.dropped, 10);
 	table_test_end(&test);
+	free(text);
+}
+
+/* ---- Warnings: what looks like a mistake but need not be one
+ * ----------------------------------------------------------------------------------------------------------- */
+
+#define NEITHER(name, alias)                                                                                  \
+	"{" name "} is neither a field of \"" alias "\" nor a fact that connpipe itself finds out: connections for " \
+	"which no converter or router sets it are refused"
+
+Test(table_warnings, names_that_nothing_in_sight_has)
+{
+	table_test_warnings("[front]\ntype = \"table\"\n[front.routes]\n"
+						"\"byte:*4:1!*\" = \"byte:{multiplx}.a:{port}\"\n"
+						"\"cmd:x\" = \"byte:{addr}:1\"\n"
+						"\"wrap+byte:*4:2\" = \"byte:{snj}:1\"\n",
+						"config.toml:4:17: " NEITHER("multiplx", "byte") "; did you mean {multiplex}?\n"
+						"config.toml:5:11: " NEITHER("addr", "cmd") "\n"
+						"config.toml:6:20: " NEITHER("snj", "byte") "; did you mean {sni}?\n");
+}
+
+Test(table_warnings, facts_that_a_converter_or_another_router_may_find_out)
+{
+	table_test_warnings("[front]\ntype = \"table\"\n[front.routes]\n"
+						"\"wrap+byte:*4:1\" = \"byte:{client_cert.subject}:1\"\n"
+						"\"byte:*4:2\" = \"byte:{sni}.{alpn}.{proto}.{host}.{path}:1\"\n"
+						"[asked]\ntype = \"table\"\nbind = false\n[asked.routes]\n"
+						"\"byte:*4:2\" = \"byte:{region}:1\"\n",
+						"");
+}
+
+Test(table_warnings, rules_that_are_never_reached)
+{
+	table_test_warnings("[front]\ntype = \"table\"\n[front.routes]\n"
+						"\"byte:*4:1\" = [{ to = \"byte:a:1\" }, { to = \"byte:b:1\" }]\n",
+						"config.toml:4:37: this route is never reached: the one before it always holds\n");
+}
+
+Test(table_warnings, a_hundred_are_enough)
+{
+	struct table_test test;
+	char *text, *lines;
+	size_t length, count = 0;
+	FILE *file = open_memstream(&text, &length);
+	fputs(FRONT "[front.routes]\n", file);
+	for (size_t i = 0; i < 1000; i++)
+		fprintf(file, "\"byte:*4:1!s%zu\" = \"byte:{mltiplex}:1\"\n", i);
+	fclose(file);
+	lines = table_test_load_logged(&test, text);
+	cr_assert(test.generation);
+	for (const char *at = lines; (at = strchr(at, '\n')); at++)
+		count++;
+	cr_expect_eq(count, 101);
+	cr_expect(strstr(lines, "config.toml:104:19: more like these follow and are not listed\n"));
+	table_test_end(&test);
+	free(lines);
 	free(text);
 }
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- The tests' own system -------------------------------------------------------------------------------------- */
 
@@ -169,6 +170,46 @@ void table_test_errors(const char *routes, const char *errors)
 	char *text = with_table(routes);
 	table_test_all_errors("/", text, errors);
 	free(text);
+}
+
+/** What stands in the file, without the `[… front] ` in front of each line. */
+static char *read_log(FILE *log)
+{
+	char *text = NULL, line[1024];
+	size_t length;
+	FILE *out = open_memstream(&text, &length);
+	rewind(log);
+	while (fgets(line, sizeof(line), log)) {
+		const char *message = strstr(line, "] ");
+		fputs(message ? message + 2 : line, out);
+	}
+	fclose(out);
+	return text;
+}
+
+char *table_test_load_logged(struct table_test *test, const char *text)
+{
+	FILE *log = tmpfile();
+	int before = dup(STDERR_FILENO);
+	cr_assert(log && before >= 0);
+	dup2(fileno(log), STDERR_FILENO); /* where lines go before there is a log */
+	table_test_load(test, "/", text);
+	dup2(before, STDERR_FILENO);
+	close(before);
+	char *lines = read_log(log);
+	fclose(log);
+	return lines;
+}
+
+void table_test_warnings(const char *text, const char *warnings)
+{
+	struct table_test test;
+	char *lines = table_test_load_logged(&test, text);
+	report_print(&test.report, stderr, "");
+	cr_expect(test.generation, "it loads");
+	cr_expect_str_eq(lines, warnings);
+	free(lines);
+	table_test_end(&test);
 }
 
 /* ---- Asking -------------------------------------------------------------------------------------------------------
