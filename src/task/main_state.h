@@ -77,7 +77,7 @@ struct main_task {
 	struct cp_timer drain_timer;
 	uint32_t workers_draining; /* whose pipes have not all ended */
 	uint32_t workers_busy;     /* stopping: that have not let go of everything */
-	uint64_t started_ms;
+	uint64_t started_ms, stopping_ms;
 	bool settled; /* stopping: workers have let go of everything */
 	bool failed;  /* it could not start: exit 1 */
 	bool once_over; /* main_options.once: the first pipe has ended */

@@ -22,6 +22,8 @@
 #include <systemd/sd-daemon.h>
 #endif
 
+enum { STOP_PATIENCE_MS = 1000 }; /* closing takes milliseconds; after this, another signal ends it anyway */
+
 struct main_task *main_of(struct cp_loop *loop)
 {
 	return loop->owner;
@@ -104,6 +106,7 @@ static void let_go(struct cp_loop *loop, void *arg)
 
 static void begin_stop(struct main_task *m)
 {
+	m->stopping_ms = cp_loop_now(m->loop);
 	cp_timer_stop(&m->drain_timer);
 	main_enter(m, MAIN_STOPPING);
 	change_cancel_wanted(m); /* not done yet when the first generation has failed */
@@ -178,12 +181,24 @@ void main_change_over(struct main_task *m, bool failed)
 
 /* ---- Signals ------------------------------------------------------------------------------------------------------------ */
 
+/** Not waiting any longer: what is left is closed now. Where even that hangs, the process just ends. */
+static void on_second_signal(struct main_task *m)
+{
+	if (m->state == MAIN_DRAINING) {
+		cp_log(CP_INFO, "main", "a second signal: closing %u connections", (unsigned)limits_open(m->limits));
+		begin_stop(m);
+	} else if (m->state == MAIN_STOPPING && cp_loop_now(m->loop) - m->stopping_ms > STOP_PATIENCE_MS) {
+		cp_log(CP_WARN, "main", "a second signal: ending with what is still loaded");
+		log_stop();
+		_exit(1);
+	}
+}
+
 static void on_stop_signal(struct main_task *m, int number)
 {
 	if (m->signalled) {
-		cp_log(CP_WARN, "main", "a second signal: ending at once");
-		log_stop();
-		_exit(1);
+		on_second_signal(m);
+		return;
 	}
 	m->signalled = true;
 	cp_log(CP_INFO, "main", "%s: stopping", number == SIGINT ? "SIGINT" : "SIGTERM");

@@ -99,14 +99,16 @@ fail:;
 	return -1;
 }
 
-/** Make a bound socket listen without connecting anybody. @return 0, or -1 with errno */
+/** Make a bound socket listen without connecting anybody. Some systems let only root attach filters; there the guard
+ * does not listen: whoever listens on the address already is still found, only somebody who comes between this and the
+ * workers' listening is not. @return 0, or -1 with errno */
 static int listen_deaf(int fd)
 {
 	struct sock_filter drop = BPF_STMT(BPF_RET | BPF_K, 0);
 	struct sock_fprog program = {.len = 1, .filter = &drop};
-	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0)
-		return -1;
-	return listen(fd, 0);
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) == 0)
+		return listen(fd, 0);
+	return errno == EPERM ? 0 : -1;
 }
 
 /** A socket that has `local` for itself alone; port 0 in it becomes a number. @return the descriptor, or -1 with errno

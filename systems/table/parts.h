@@ -93,7 +93,6 @@ struct door {
 	const struct cp_address *address; /* of its first key: for printing, and the chain of converters */
 	const struct route *plain;        /* key without path and subport, or NULL */
 	const struct route *any;          /* key `!*` without path, or NULL */
-	uint64_t hash;
 	bool paths, names; /* whether some key has a path; whether some key names a subport */
 	char text[];       /* its fields, one after another; see keys.c */
 };

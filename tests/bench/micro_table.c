@@ -1,25 +1,20 @@
 /* Cost of looking a route up in a table: with ten routes and with a million, on one socket and on as many sockets.
  *
- * Prints nanoseconds for a look-up (the router's answer to a request, in random order), the time to load, both in CPU
- * time of the thread, and memory: before and after the load, after malloc_trim(), and the peak. Built by hand for now,
- * with the libraries of a release build in BUILD:
- *
- *     libs="$(pkg-config --libs libevent_core libevent_pthreads libcares jansson libsystemd) -lstdc++ -lm -pthread"
- *     cc -std=gnu11 -O2 -D_GNU_SOURCE -Iinclude -Isrc tests/bench/table_lookup.c -o table_lookup \
- *       -Wl,--start-group BUILD/libconnpipe_*.a -Wl,--end-group $libs */
+ * Prints nanoseconds for a look-up (the router's answer to a request, in random order), least and median of ROUNDS; the
+ * time to load, both in CPU time of the thread; and memory: before and after the load, and the peak. Few and many are
+ * measured in turns, since the machine may have other things to do. */
 #include "base/report.h"
 #include "route/request.h"
 #include "system/generation.h"
 
 #include <connpipe/system.h>
 
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { LOOKUPS = 2000000, QUESTIONS = 1 << 20 };
+enum { FEW = 10, QUESTIONS = 1 << 20, ROUNDS = 11 };
 
 static double now(void)
 {
@@ -89,60 +84,100 @@ static const struct cp_address **make_questions(struct generation *generation, s
 	return questions;
 }
 
-static double measure(struct generation *generation, uint32_t count, bool sockets)
+/** A table, and questions to it. */
+struct subject {
+	struct generation *generation;
+	struct plan *plan;
+	struct cp_arena *arena;
+	const struct cp_address **questions;
+	double rounds[ROUNDS]; /* nanoseconds for a look-up */
+};
+
+static double measure(const struct subject *subject)
 {
-	struct cp_arena *arena = cp_arena_new(0);
-	struct cp_router *router = cp_scope_router(generation->scope, "front");
-	const struct cp_address **questions = make_questions(generation, arena, count, sockets);
+	struct cp_router *router = cp_scope_router(subject->generation->scope, "front");
 	struct cp_peer peer = {0};
 	struct cp_request request = {0};
 	struct cp_error error;
-	request_init(&request, NULL, generation->scope, questions[0], &peer);
+	request_init(&request, NULL, subject->generation->scope, subject->questions[0], &peer);
 	double began = now();
-	for (size_t i = 0; i < LOOKUPS; i++) {
+	for (size_t i = 0; i < QUESTIONS; i++) {
 		struct cp_answer answer = {0};
-		request.address = questions[i % QUESTIONS];
+		request.address = subject->questions[i];
 		if (router->def->route(router, &request, &answer, &error) != CP_OK || answer.kind != CP_ANSWER_TARGETS)
 			abort();
 	}
-	double nanoseconds = (now() - began) * 1e9 / LOOKUPS;
+	double nanoseconds = (now() - began) * 1e9 / QUESTIONS;
 	request_deinit(&request);
-	cp_arena_free(arena);
-	free(questions);
 	return nanoseconds;
 }
 
-static double run(uint32_t count, bool sockets)
+/** From now on the peak is that of what follows (proc(5), clear_refs). */
+static void forget_peak(void)
+{
+	FILE *file = fopen("/proc/self/clear_refs", "w");
+	if (!file)
+		return;
+	fputs("5", file);
+	fclose(file);
+}
+
+static void load(struct subject *subject, uint32_t count, bool sockets)
 {
 	char *text = make_text(count, sockets);
 	struct report report = {0};
-	struct plan *plan;
 	struct generation_source source = {.directory = "/", .text = text, .name = "bench", .mode = GENERATION_CHECK};
+	forget_peak();
 	double before = memory("VmRSS"), began = now();
-	struct generation *generation = generation_load(1, &source, &report, &plan);
+	subject->generation = generation_load(1, &source, &report, &subject->plan);
 	double loaded = now() - began;
 	report_print(&report, stderr, "");
-	if (!generation)
+	if (!subject->generation)
 		exit(1);
+	printf("%8u routes, %s: load %.2f s, RSS %.0f -> %.0f MiB, peak %.0f MiB\n", count,
+		   sockets ? "a socket each" : "on one socket", loaded, before, memory("VmRSS"), memory("VmHWM"));
 	free(text);
-	double after = memory("VmRSS");
-	malloc_trim(0);
-	double trimmed = memory("VmRSS");
-	double nanoseconds = measure(generation, count, sockets);
-	printf("%8u routes, %s: %6.1f ns a look-up, load %.3f s, RSS %.0f -> %.0f MiB (trimmed %.0f), peak %.0f MiB\n",
-		   count, sockets ? "a socket each" : "on one socket", nanoseconds, loaded, before, after, trimmed,
-		   memory("VmHWM"));
-	plan_unref(plan);
 	report_deinit(&report);
-	return nanoseconds;
+	subject->arena = cp_arena_new(0);
+	subject->questions = make_questions(subject->generation, subject->arena, count, sockets);
+}
+
+static void unload(struct subject *subject)
+{
+	plan_unref(subject->plan);
+	cp_arena_free(subject->arena);
+	free(subject->questions);
+}
+
+static int compare(const void *a, const void *b)
+{
+	double left = *(const double *)a, right = *(const double *)b;
+	return (left > right) - (left < right);
+}
+
+static void run(uint32_t many, bool sockets)
+{
+	struct subject few_routes, many_routes;
+	load(&few_routes, FEW, sockets);
+	load(&many_routes, many, sockets);
+	for (size_t i = 0; i < ROUNDS; i++) {
+		few_routes.rounds[i] = measure(&few_routes);
+		many_routes.rounds[i] = measure(&many_routes);
+	}
+	qsort(few_routes.rounds, ROUNDS, sizeof(double), compare);
+	qsort(many_routes.rounds, ROUNDS, sizeof(double), compare);
+	double few_median = few_routes.rounds[ROUNDS / 2], many_median = many_routes.rounds[ROUNDS / 2];
+	printf("a look-up among %u: least %.0f ns, median %.0f ns; among %u: least %.0f, median %.0f; more: %.0f, %.0f\n", FEW,
+		   few_routes.rounds[0], few_median, many, many_routes.rounds[0], many_median,
+		   many_routes.rounds[0] - few_routes.rounds[0], many_median - few_median);
+	unload(&few_routes);
+	unload(&many_routes);
 }
 
 int main(int count, char **arguments)
 {
 	uint32_t many = count > 1 ? (uint32_t)strtoul(arguments[1], NULL, 10) : 1000000;
-	double few_names = run(10, false), few_sockets = run(10, true);
-	double names = run(many, false), sockets = run(many, true);
-	printf("more than with ten: %.0f ns on one socket, %.0f ns on as many sockets\n", names - few_names,
-		   sockets - few_sockets);
+	run(many, false);
+	run(many, true);
 	return 0;
 }

@@ -168,7 +168,7 @@ Test(config, errors_inside_a_key)
 	cp_settings_error_key(cp_settings_at(table, 0), 0, "start");
 	cp_settings_error_key(cp_settings_at(table, 0), 1000, "behind");
 	EXPECT_ERRORS(&f, "c.toml:2:9: no port", "c.toml:3:9: no port", "c.toml:4:1: no port", "c.toml:5:10: no port",
-				  "c.toml:6:7: no port", "c.toml:7:1: no port", "c.toml:5:14: second part", "c.toml:5:20: no key",
+				  "c.toml:6:7: no port", "c.toml:7:1: no port", "c.toml:5:15: second part", "c.toml:5:21: no key",
 				  "c.toml:2:2: start", "c.toml:2:10: behind");
 	fixture_end(&f);
 }
