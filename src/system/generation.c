@@ -50,6 +50,8 @@ static struct generation *generation_new(uint64_t number, const struct generatio
 	generation->arena = cp_arena_new(ARENA_FIRST);
 	generation->scope = scope_new(generation->directory);
 	process_settings_read(config, &generation->settings);
+	if (generation->hooks->settings)
+		generation->hooks->settings(&generation->settings, report);
 	/* The loops may be there already or be made after the number in these settings. */
 	uint32_t loops = cp_worker_count();
 	generation->worker_count = loops > generation->settings.workers ? loops : generation->settings.workers;

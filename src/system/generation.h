@@ -53,6 +53,10 @@ enum generation_mode {
 /** What the main task does for its generations; static, or NULL members, or NULL altogether where nothing runs (check,
  * route). */
 struct generation_hooks {
+	/** The process's own settings are read, no system is loaded yet: from `load` on, systems may ask for the workers
+	 * (cp_worker_count), so the main task makes them here, the first time. Main task. May be NULL. */
+	void (*settings)(const struct process_settings *settings, struct report *report);
+
 	/** The last reference to a plan is gone. Any thread: post it to the main task, which calls
 	 * generation_release_plan(). NULL: that is done at once, and the last plan retires its generation. */
 	void (*plan_released)(struct plan *plan);

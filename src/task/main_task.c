@@ -342,8 +342,7 @@ static int set_up(struct main_task *m, const struct process_settings *settings, 
 	if (result != CP_OK)
 		return result;
 	privileges_raise_limits(settings->limits.connections);
-	make_counters(&m->counters);
-	return make_workers(m, settings->workers, error);
+	return CP_OK;
 }
 
 static int fail(const char *format, const struct cp_error *error)

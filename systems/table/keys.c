@@ -40,20 +40,41 @@ static uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t length)
 
 enum { HUGE_PAGE = 2 << 20, BLOCK_MIN = 4096, BLOCK_MAX = 32 << 20, ALIGNMENT = 8, CACHE_LINE = 64 };
 
-/** Zeroed memory that takes no pages before it is touched. Where there is much of it, huge pages save the second miss
- * that comes with each of a look-up: that of the page tables. */
-static void *calloc_huge(size_t bytes)
+static size_t round_up(size_t bytes, size_t unit)
 {
-	char *at = calloc(1, bytes);
-	uintptr_t begin = ((uintptr_t)at + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
-	uintptr_t end = ((uintptr_t)at + bytes) & ~(uintptr_t)(HUGE_PAGE - 1);
-	if (at && end > begin)
-		(void)madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* no harm where there are none */
-	return at;
+	return (bytes + unit - 1) & ~(unit - 1);
+}
+
+/** Zeroed memory that takes no pages before it is touched. Where there is much of it, it is in huge pages: with small
+ * ones each cache miss of a look-up would come with one of the page tables. The allocator's own memory is not aligned
+ * for that, and some of it may have been touched. @return NULL if there is none */
+static void *memory_new(size_t bytes)
+{
+	if (bytes < HUGE_PAGE)
+		return calloc(1, bytes);
+	bytes = round_up(bytes, HUGE_PAGE);
+	char *at = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (at == MAP_FAILED)
+		return NULL;
+	size_t before = -(uintptr_t)at & (HUGE_PAGE - 1);
+	if (before)
+		munmap(at, before);
+	munmap(at + before + bytes, HUGE_PAGE - before);
+	(void)madvise(at + before, bytes, MADV_HUGEPAGE); /* no harm where there are none */
+	return at + before;
+}
+
+static void memory_free(void *at, size_t bytes)
+{
+	if (bytes < HUGE_PAGE)
+		free(at);
+	else if (at)
+		munmap(at, round_up(bytes, HUGE_PAGE));
 }
 
 struct block {
 	struct block *next;
+	size_t size; /* of all */
 	char bytes[];
 };
 
@@ -66,23 +87,31 @@ static void store_align(struct store *store)
 	store->left -= rest;
 }
 
+static bool store_grow(struct store *store, size_t bytes)
+{
+	size_t size = sizeof(struct block) + bytes;
+	if (size < store->block_size)
+		size = store->block_size;
+	struct block *block = memory_new(size);
+	if (!block)
+		return false;
+	block->next = store->blocks;
+	block->size = size;
+	store->blocks = block;
+	store->at = block->bytes;
+	store->left = size - sizeof(*block);
+	return true;
+}
+
 /** Doors and routes lie close together, away from what is not needed for finding them. */
 static void *store_alloc(struct store *store, struct cp_arena *arena, size_t bytes)
 {
-	bytes = (bytes + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+	bytes = round_up(bytes, ALIGNMENT);
 	/* What fits into one cache line does not begin at the end of another. */
 	if ((-(uintptr_t)store->at & (CACHE_LINE - 1)) < bytes && bytes <= CACHE_LINE)
 		store_align(store);
-	if (store->left < bytes) {
-		size_t room = bytes > store->block_size ? bytes : store->block_size;
-		struct block *block = calloc_huge(sizeof(*block) + room);
-		if (!block)
-			return cp_arena_alloc(arena, bytes); /* slower, or the end */
-		block->next = store->blocks;
-		store->blocks = block;
-		store->at = block->bytes;
-		store->left = room;
-	}
+	if (store->left < bytes && !store_grow(store, bytes))
+		return cp_arena_alloc(arena, bytes); /* slower, or the end */
 	void *at = store->at;
 	store->at += bytes;
 	store->left -= bytes;
@@ -100,7 +129,7 @@ static void store_deinit(struct store *store)
 	while (store->blocks) {
 		struct block *block = store->blocks;
 		store->blocks = block->next;
-		free(block);
+		memory_free(block, block->size);
 	}
 }
 
@@ -109,9 +138,14 @@ static int slots_init(struct slots *slots, size_t count)
 	size_t room = 8;
 	while (room < count + count / 2)
 		room *= 2;
-	slots->at = calloc_huge(room * sizeof(*slots->at));
+	slots->at = memory_new(room * sizeof(*slots->at));
 	slots->mask = room - 1;
 	return slots->at ? CP_OK : CP_ENOMEM;
+}
+
+static void slots_deinit(struct slots *slots)
+{
+	memory_free(slots->at, (slots->mask + 1) * sizeof(*slots->at));
 }
 
 static void slots_add(struct slots *slots, uint64_t hash, void *entry)
@@ -377,8 +411,8 @@ int table_keys_init(struct keys *keys, size_t count)
 void table_keys_deinit(struct keys *keys)
 {
 	store_deinit(&keys->store);
-	free(keys->doors.at);
-	free(keys->routes.at);
+	slots_deinit(&keys->doors);
+	slots_deinit(&keys->routes);
 	*keys = (struct keys){0};
 }
 
