@@ -34,6 +34,7 @@ struct entry {
 /* Open addressing, at most half full. */
 struct table {
 	const char *kind; /* for errors: "connector", … */
+	const char *hint; /* behind the error of an unknown name that is near to none; NULL: nothing */
 	struct entry **slots;
 	size_t slot_count; /* 0 or a power of two */
 	struct entry **entries;
@@ -63,6 +64,7 @@ struct cp_scope *scope_new(const char *config_dir)
 	scope->arena = cp_arena_new(0);
 	scope->config_dir = cp_arena_strdup(scope->arena, config_dir);
 	scope->connectors.kind = "connector";
+	scope->connectors.hint = "; an address begins with one, as in tcp:host:port"; /* forgotten before a host */
 	scope->converters.kind = "converter";
 	scope->routers.kind = "router";
 	return scope;
@@ -403,7 +405,8 @@ static int fail_unknown(const struct table *table, const char *name, size_t leng
 		result = cp_error_set(error, CP_ENOTFOUND, NULL, "unknown %s %s, did you mean \"%s\"?", table->kind,
 							  quoted.text, near);
 	else
-		result = cp_error_set(error, CP_ENOTFOUND, NULL, "unknown %s %s", table->kind, quoted.text);
+		result = cp_error_set(error, CP_ENOTFOUND, NULL, "unknown %s %s%s", table->kind, quoted.text,
+							  table->hint ? table->hint : "");
 	free(names);
 	return result;
 }

@@ -67,6 +67,13 @@ void fill_error(toml_error *error, toml_place place, std::string_view message) n
 	error->place = place;
 }
 
+/* "cannot redefine existing string 'key'": version 3.3 garbles keys in quotes ('"tctcp:*4:1" '). */
+bool says_key_is_repeated(std::string_view text) noexcept
+{
+	constexpr std::string_view prefix = "cannot redefine existing ";
+	return text.substr(0, prefix.size()) == prefix && text.back() == '\'';
+}
+
 /* "Error while parsing key-value pair: expected …" becomes "not valid TOML (key-value pair): expected …". */
 void fill_syntax_error(toml_error *error, const toml::parse_error &found) noexcept
 {
@@ -80,6 +87,8 @@ void fill_syntax_error(toml_error *error, const toml::parse_error &found) noexce
 	}
 	const std::string_view scope = text.substr(prefix.size(), colon - prefix.size());
 	text.remove_prefix(colon + 2);
+	if (says_key_is_repeated(text))
+		text = "the same key as an earlier one";
 	std::snprintf(error->message, sizeof error->message, "not valid TOML (%.*s): %.*s", int(scope.size()), scope.data(),
 				  int(text.size()), text.data());
 }

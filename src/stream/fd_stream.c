@@ -10,8 +10,9 @@
  *     edge   for good: silent while nobody reads. But what was reported once is not reported again (a reset that came
  *            together with data, and libevent does not tell errors from data), so reads go on until EAGAIN.
  *
- * libevent gives EV_CLOSED when the peer has shut down its side (EPOLLRDHUP). It is kept: from then on a read that gets
- * less than it asked for has got everything, so the end of file is known without another read.
+ * libevent gives EV_CLOSED when the peer has shut down its side (EPOLLRDHUP). It is kept: from then on reads go on until
+ * the end of file. A short read is not proof of it: recv() also stops short at urgent bytes (tcp(7)), and what is behind
+ * them would be lost.
  *
  * Behind the end of file the level event would report without end, so it goes; the user who wants to know about a reset
  * that comes later arms again, and gets an edge event.
@@ -179,11 +180,10 @@ static ssize_t fd_read(struct cp_stream *stream, const struct iovec *vec, int co
 		return cp_err_from_errno(errno);
 	if (got < 0)
 		return arm_read(s) < 0 ? CP_ENOMEM : CP_AGAIN;
-	bool all = (size_t)got < vec_length(vec, count);
-	if (got == 0 || (all && s->peer_closed)) {
+	if (got == 0) {
 		end_read(s);
 		*hints = CP_READ_END;
-	} else if (all && !s->edge) {
+	} else if ((size_t)got < vec_length(vec, count) && !s->edge && !s->peer_closed) {
 		*hints = CP_READ_DRAINED;
 		if (arm_read(s) < 0)
 			return CP_ENOMEM;

@@ -368,7 +368,8 @@ static void on_rebind(struct generation *generation, struct rebind *rebind)
 		begin_next(m);
 }
 
-const struct generation_hooks main_generation_hooks = {.plan_released = plan_released, .rebind = on_rebind};
+const struct generation_hooks main_generation_hooks = {
+	.settings = main_settings_read, .plan_released = plan_released, .rebind = on_rebind};
 
 static void next_rebind(struct main_task *m)
 {

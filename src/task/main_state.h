@@ -106,6 +106,8 @@ void change_cancel_wanted(struct main_task *m);
 
 /* ---- main_task.c --------------------------------------------------------------------------------------------------- */
 
+/** The hook of generations: makes the workers, the first time. */
+void main_settings_read(const struct process_settings *settings, struct report *report);
 /** A change came through, or failed: what had to wait for it is done now. */
 void main_change_over(struct main_task *m, bool failed);
 /** A generation is gone. */

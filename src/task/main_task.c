@@ -315,6 +315,19 @@ static int make_workers(struct main_task *m, uint32_t count, struct cp_error *er
 	return m->worker_count == count ? CP_OK : error->code;
 }
 
+/** Systems ask for the workers from their loading on, so these are made before. Their threads start when all is loaded
+ * and bound. */
+void main_settings_read(const struct process_settings *settings, struct report *report)
+{
+	struct main_task *m = main_of(cp_loop_main());
+	struct cp_error error = {0};
+	if (m->workers)
+		return;
+	make_counters(&m->counters);
+	if (make_workers(m, settings->workers, &error) != CP_OK)
+		report_add_error(report, &error);
+}
+
 static int start_workers(struct main_task *m, struct cp_error *error)
 {
 	for (uint32_t i = 0; i < m->worker_count; i++) {
@@ -339,10 +352,9 @@ static int set_up(struct main_task *m, const struct process_settings *settings, 
 	int result = privileges_drop(settings->user, error);
 	if (result == CP_OK)
 		result = start_log(m->options, settings, error);
-	if (result != CP_OK)
-		return result;
-	privileges_raise_limits(settings->limits.connections);
-	return CP_OK;
+	if (result == CP_OK)
+		privileges_raise_limits(settings->limits.connections);
+	return result;
 }
 
 static int fail(const char *format, const struct cp_error *error)

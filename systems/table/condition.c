@@ -3,6 +3,7 @@
  * To add one: a line in `kinds`, with a function that reads its value and one that says whether it holds. */
 #include "parts.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct condition {
@@ -22,6 +23,39 @@ struct condition_kind {
 /* ---- from: the peer's address ---------------------------------------------------------------------------------------
  */
 
+/** `10.0.0.1/8`: the block that its bits behind the prefix hide. @return false if the text is not of that form */
+static bool block_around(const char *text, struct cp_cidr *block)
+{
+	const char *slash = strchr(text, '/');
+	unsigned prefix;
+	int end = 0;
+	if (!slash || !cp_ip_parse(text, (size_t)(slash - text), &block->ip) || sscanf(slash, "/%3u%n", &prefix, &end) != 1)
+		return false;
+	unsigned bits = block->ip.family == 4 ? 32 : 128;
+	if (slash[end] || prefix > bits)
+		return false;
+	block->prefix = (uint8_t)prefix;
+	for (unsigned i = prefix; i < bits; i++)
+		block->ip.bytes[i / 8] &= (uint8_t) ~(0x80u >> i % 8);
+	return true;
+}
+
+static bool report_block(struct reading *reading, const struct cp_settings *value, const char *text)
+{
+	struct cp_cidr block;
+	char ip[CP_IP_TEXT];
+	if (!block_around(text, &block))
+		return table_reading_error(reading, value,
+								   "expected an IP address or a block of them, as \"10.0.0.0/8\" or "
+								   "\"2001:db8::/32\", found \"%s\"",
+								   text);
+	cp_ip_print(&block.ip, ip, sizeof(ip));
+	return table_reading_error(reading, value,
+							   "expected a block of addresses whose bits behind the prefix are zero, found \"%s\", did "
+							   "you mean \"%s/%u\"?",
+							   text, ip, block.prefix);
+}
+
 static bool read_block(struct reading *reading, const struct cp_settings *value, struct cp_cidr *block)
 {
 	const char *text;
@@ -34,10 +68,7 @@ static bool read_block(struct reading *reading, const struct cp_settings *value,
 	}
 	if (cp_cidr_parse(text, length, block))
 		return true;
-	return table_reading_error(reading, value,
-							   "expected an IP address or a block of them whose bits behind the prefix are zero, as "
-							   "\"10.0.0.0/8\" or \"2001:db8::/32\", found \"%s\"",
-							   text);
+	return report_block(reading, value, text);
 }
 
 static bool from_read(struct reading *reading, const struct cp_settings *value, struct condition *condition)

@@ -2,8 +2,11 @@
  *
  * Two hash tables. The first finds the door: what the keys of one socket share. A door points to the keys that most
  * sockets have one of each (no subport, any subport); those that have a path or a name are in the second table, keyed
- * by door, path and name. A look-up among a million names on one socket thus misses the cache twice, in the slot and in
- * the route; among a million sockets three times, in the slot, the door and the route.
+ * by door, path and name.
+ *
+ * With a million keys the time goes into cache misses that wait for each other, so those are few. Among a million names
+ * on one socket they are two, the slot and the route. Among a million sockets they are the slot and the door; the route
+ * behind the door is fetched together with it, for a door begins a cache line, and its first route is in the next one.
  *
  * The hash need not withstand an attacker: what is looked up comes from the network, but what is stored comes from the
  * configuration, so nobody outside can make chains longer. */

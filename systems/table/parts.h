@@ -93,8 +93,8 @@ struct door {
 	const struct cp_address *address; /* of its first key: for printing, and the chain of converters */
 	const struct route *plain;        /* key without path and subport, or NULL */
 	const struct route *any;          /* key `!*` without path, or NULL */
-	bool paths, names; /* whether some key has a path; whether some key names a subport */
-	char text[];       /* its fields, one after another; see keys.c */
+	bool paths, names;                /* whether some key has a path; whether some key names a subport */
+	char text[];                      /* its fields, one after another; see keys.c */
 };
 
 struct slot {
@@ -206,8 +206,8 @@ void table_target_answer(const struct goal *goal, struct cp_request *request, st
 
 /** Make a template of an address that was parsed with CP_PARSE_TEMPLATE and has that flag. Never fails; warns of names
  * that look wrong. @param text  the address as it was written */
-const struct template *table_template_read(struct reading *reading, const struct cp_settings *setting,
-										   const char *text, const struct cp_address *address);
+const struct template *table_template_read(struct reading *reading, const struct cp_settings *setting, const char *text,
+										   const struct cp_address *address);
 
 /** Fill the template in for a request. Values come from the incoming address and the facts.
  * @return NULL with `reason` set, for the log, in the request's arena */

@@ -115,9 +115,11 @@ static struct reference *read_reference(struct reading *reading, const struct cp
 		.router = cp_scope_router(reading->scope, id),
 	};
 	bool good = true;
-	if (id_length == 0)
-		good = table_reading_error_at(reading, setting, 1, "expected the id of a router behind \">\"");
-	else if (!reference->router)
+	if (id_length == 0) {
+		table_reading_error_at(reading, setting, 1, "expected the id of a router right behind \">\"");
+		return NULL; /* what follows may be it, or not */
+	}
+	if (!reference->router)
 		good = unknown_router(reading, setting, id);
 	if (*rest)
 		good = reference_address(reading, setting, text, rest, length - (size_t)(rest - text), reference) && good;

@@ -60,11 +60,11 @@ static void check_name(struct reading *reading, const struct cp_settings *settin
 	}
 	const char *near = cp_near_name(name, names);
 	if (near || (reading->table->bind && !reading->key->layer_count))
-		table_reading_warn(reading, setting,
-						   "{%s} is neither a field of \"%s\" nor a fact that connpipe itself finds out: connections for "
-						   "which no converter or router sets it are refused%s%s%s",
-						   name, reading->key->alias, near ? "; did you mean {" : "", near ? near : "",
-						   near ? "}?" : "");
+		table_reading_warn(
+			reading, setting,
+			"{%s} is neither a field of \"%s\" nor a fact that connpipe itself finds out: connections for "
+			"which no converter or router sets it are refused%s%s%s",
+			name, reading->key->alias, near ? "; did you mean {" : "", near ? near : "", near ? "}?" : "");
 }
 
 static size_t count_pieces(const struct cp_value *value)
@@ -109,8 +109,8 @@ static bool has_template(const struct cp_value *value)
 	return value->kind == CP_STRING && memchr(value->as.s, '{', value->length);
 }
 
-const struct template *table_template_read(struct reading *reading, const struct cp_settings *setting,
-										   const char *text, const struct cp_address *address)
+const struct template *table_template_read(struct reading *reading, const struct cp_settings *setting, const char *text,
+										   const struct cp_address *address)
 {
 	uint32_t count = address->fields.count;
 	struct template *template = cp_arena_alloc(reading->arena, sizeof(*template) + count * sizeof(struct pieces));

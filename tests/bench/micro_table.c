@@ -167,8 +167,8 @@ static void run(uint32_t many, bool sockets)
 	qsort(few_routes.rounds, ROUNDS, sizeof(double), compare);
 	qsort(many_routes.rounds, ROUNDS, sizeof(double), compare);
 	double few_median = few_routes.rounds[ROUNDS / 2], many_median = many_routes.rounds[ROUNDS / 2];
-	printf("a look-up among %u: least %.0f ns, median %.0f ns; among %u: least %.0f, median %.0f; more: %.0f, %.0f\n", FEW,
-		   few_routes.rounds[0], few_median, many, many_routes.rounds[0], many_median,
+	printf("a look-up among %u: least %.0f ns, median %.0f ns; among %u: least %.0f, median %.0f; more: %.0f, %.0f\n",
+		   FEW, few_routes.rounds[0], few_median, many, many_routes.rounds[0], many_median,
 		   many_routes.rounds[0] - few_routes.rounds[0], many_median - few_median);
 	unload(&few_routes);
 	unload(&many_routes);

@@ -321,7 +321,9 @@ class Lane(threading.Thread):
         numbers = [free_port() for _ in range(4)]
         self.ports = dict(zip(["plain", "named", "failover", "refused"], numbers))
         self.ports["almost"] = self.ports["named"]
-        nobody = "tcp:$4:%d" % free_port()
+        self.nobody = socket.socket()  # bound and not listening: connecting to it is refused, and nobody else gets it
+        self.nobody.bind(("127.0.0.1", 0))
+        nobody = "tcp:$4:%d" % self.nobody.getsockname()[1]
         self.routes = {
             "tcp:$4:%d" % numbers[0]: self.server.address,
             "tcp:$4:%d" % numbers[1]: self.server.address,
@@ -395,6 +397,7 @@ class Storm(Scenario):
         lanes = [Lane(self, number) for number in range(LANES)]
         for lane in lanes:
             self.addCleanup(lane.server.close)
+            self.addCleanup(lane.nobody.close)
         proxy = self.connpipe(self.config(lanes, 0))
         descriptors = "/proc/%d/fd" % proxy.process.pid
         before = len(os.listdir(descriptors))

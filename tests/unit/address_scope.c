@@ -69,7 +69,7 @@ Test(address_scope, empty_scope_knows_nothing)
 	const char *alias;
 
 	cr_assert_null(look_up("tcp", &alias));
-	cr_assert_str_eq(error.message, "unknown connector \"tcp\"");
+	cr_assert_str_eq(error.message, "unknown connector \"tcp\"; an address begins with one, as in tcp:host:port");
 	cr_assert_null(scope_find_converter(scope, "tls", 3, &error));
 	cr_assert_null(cp_scope_router(scope, "main"));
 	cr_assert_not(scope_is_vague(scope, "tcp"));

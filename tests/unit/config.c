@@ -295,8 +295,10 @@ Test(config, syntax_errors_have_a_place)
 	expect_refused("a = \n", "c.toml:1:5: not valid TOML (key-value pair): expected value, saw '\\n'");
 	expect_refused("[t]\na b = 1\n", "c.toml:2:3: not valid TOML (key-value pair): expected '=', saw 'b'");
 	expect_refused("a = 1\na = 2\n",
-				   "c.toml:2:5: not valid TOML (key-value pair): cannot redefine existing integer 'a'");
-	expect_refused("[t]\n[t]\n", "c.toml:2:1: not valid TOML (table header): cannot redefine existing table 't'");
+				   "c.toml:2:5: not valid TOML (key-value pair): the same key as an earlier one");
+	expect_refused("[t]\n\"tcp:*4:1\" = \"x\"\n\"tcp:*4:1\" = \"y\"\n",
+				   "c.toml:3:14: not valid TOML (key-value pair): the same key as an earlier one");
+	expect_refused("[t]\n[t]\n", "c.toml:2:1: not valid TOML (table header): the same key as an earlier one");
 	expect_refused("a = \"x", "c.toml:1:7: not valid TOML (string): encountered end-of-file");
 }
 

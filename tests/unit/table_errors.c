@@ -52,34 +52,30 @@ Test(table_errors, all_of_a_table_in_one_go)
 
 Test(table_errors, key_is_no_address)
 {
-	table_test_errors(
-		"\"byte:*4:99999\" = \"byte:a:1\"\n",
-		"config.toml:4:10: port \"99999\", expected a number from 0 to 65535\n");
+	table_test_errors("\"byte:*4:99999\" = \"byte:a:1\"\n",
+					  "config.toml:4:10: port \"99999\", expected a number from 0 to 65535\n");
 }
 
 Test(table_errors, key_has_a_template)
 {
-	table_test_errors(
-		"\"byte:*4:1!{multiplex}\" = \"byte:a:1\"\n",
-		"config.toml:4:12: \"{\" begins a template, which cannot stand here; a "
-		"brace itself is written %7B\n");
+	table_test_errors("\"byte:*4:1!{multiplex}\" = \"byte:a:1\"\n",
+					  "config.toml:4:12: \"{\" begins a template, which cannot stand here; a "
+					  "brace itself is written %7B\n");
 }
 
 Test(table_errors, the_same_key_twice)
 {
-	table_test_errors(
-		"\"byte:*4:1!x\" = \"byte:a:1\"\n\"byte/0.0.0.0:1!x\" = \"byte:b:1\"\n",
-		"config.toml:5:2: the same address as the key at config.toml:4:1\n");
+	table_test_errors("\"byte:*4:1!x\" = \"byte:a:1\"\n\"byte/0.0.0.0:1!x\" = \"byte:b:1\"\n",
+					  "config.toml:5:2: the same address as the key at config.toml:4:1\n");
 }
 
 Test(table_errors, two_chains_on_a_socket_that_is_not_bound)
 {
-	table_test_all_errors(
-		"/",
-		FRONT "bind = false\n[front.routes]\n\"byte:*4:1\" = \"byte:a:1\"\n\"wrap+byte:*4:1!x\" = "
-			  "\"byte:a:1\"\n",
-		"config.toml:6:2: one socket has one chain of converters, but an "
-		"earlier key has another one: \"byte:0.0.0.0:1\"\n");
+	table_test_all_errors("/",
+						  FRONT "bind = false\n[front.routes]\n\"byte:*4:1\" = \"byte:a:1\"\n\"wrap+byte:*4:1!x\" = "
+								"\"byte:a:1\"\n",
+						  "config.toml:6:2: one socket has one chain of converters, but an "
+						  "earlier key has another one: \"byte:0.0.0.0:1\"\n");
 }
 
 /* ---- Values
@@ -131,16 +127,20 @@ Test(table_errors, conditions)
 {
 	table_test_errors(
 		WHEN("1", "1") WHEN("2", "{}") WHEN("3", "{ from = [] }") WHEN("4", "{ from = 1 }")
-			WHEN("5", "{ from = [\"::1\", \"10.0.0.1/8\", \"x\"] }") WHEN("6", "{ frm = \"::1\" }")
-				WHEN("7", "{ sni = \"a\", from = \"::1\" }"),
+			WHEN("5", "{ from = [\"::1\", \"10.0.0.1/8\", \"x\", \"2001:db8::1/45\", \"10.0.0.0/33\"] }")
+				WHEN("6", "{ frm = \"::1\" }") WHEN("7", "{ sni = \"a\", from = \"::1\" }"),
 		"config.toml:4:24: expected a table of conditions, as { from = \"10.0.0.0/8\" }, found an integer\n"
 		"config.toml:5:24: expected at least one condition, found an empty table; without `when` a route always holds\n"
 		"config.toml:6:33: expected at least one block of addresses, found an empty list\n"
 		"config.toml:7:33: expected an address or a block of addresses, as \"10.0.0.0/8\", found an integer\n"
-		"config.toml:8:41: expected an IP address or a block of them whose bits behind the prefix are zero, as "
-		"\"10.0.0.0/8\" or \"2001:db8::/32\", found \"10.0.0.1/8\"\n"
-		"config.toml:8:55: expected an IP address or a block of them whose bits behind the prefix are zero, as "
-		"\"10.0.0.0/8\" or \"2001:db8::/32\", found \"x\"\n"
+		"config.toml:8:41: expected a block of addresses whose bits behind the prefix are zero, found \"10.0.0.1/8\", "
+		"did you mean \"10.0.0.0/8\"?\n"
+		"config.toml:8:55: expected an IP address or a block of them, as \"10.0.0.0/8\" or \"2001:db8::/32\", found "
+		"\"x\"\n"
+		"config.toml:8:60: expected a block of addresses whose bits behind the prefix are zero, found "
+		"\"2001:db8::1/45\", did you mean \"2001:db8::/45\"?\n"
+		"config.toml:8:78: expected an IP address or a block of them, as \"10.0.0.0/8\" or \"2001:db8::/32\", found "
+		"\"10.0.0.0/33\"\n"
 		"config.toml:9:26: unknown key \"frm\", did you mean \"from\"?\n"
 		"config.toml:10:32: the condition \"sni\" is not available yet; \"from\" is\n");
 }
@@ -176,27 +176,25 @@ Test(table_errors, targets)
 
 Test(table_errors, references)
 {
-	table_test_errors(
-		"\"byte:*4:1\" = \">stubb\"\n"
-		"\"byte:*4:2\" = \">\"\n"
-		"\"byte:*4:3\" = \">stub byte:*4:x\"\n"
-		"\"byte:*4:4\" = \">nothing-like-it  byte:*4:1!{s n}\"\n",
-		"config.toml:4:17: unknown router \"stubb\", did you mean \"stub\"?\n"
-		"config.toml:5:17: expected the id of a router behind \">\"\n"
-		"config.toml:6:30: port \"x\", expected a number from 0 to 65535\n"
-		"config.toml:7:17: unknown router \"nothing-like-it\"\n"
-		"config.toml:7:46: expected a name and \"}\" behind \"{\"; a brace itself is written %7B\n");
+	table_test_errors("\"byte:*4:1\" = \">stubb\"\n"
+					  "\"byte:*4:2\" = \"> stub\"\n"
+					  "\"byte:*4:3\" = \">stub byte:*4:x\"\n"
+					  "\"byte:*4:4\" = \">nothing-like-it  byte:*4:1!{s n}\"\n",
+					  "config.toml:4:17: unknown router \"stubb\", did you mean \"stub\"?\n"
+					  "config.toml:5:17: expected the id of a router right behind \">\"\n"
+					  "config.toml:6:30: port \"x\", expected a number from 0 to 65535\n"
+					  "config.toml:7:17: unknown router \"nothing-like-it\"\n"
+					  "config.toml:7:44: expected a name and \"}\" behind \"{\"; a brace itself is written %7B\n");
 }
 
 Test(table_errors, templates_that_are_none)
 {
-	table_test_errors(
-		"\"byte:*4:1!*\" = \"byte:{multi plex}.a:1\"\n"
-		"\"byte:*4:2\" = \"byte:{}:1\"\n"
-		"\"byte:*4:4\" = \"byte:{addr:1\"\n",
-		"config.toml:4:23: expected a name and \"}\" behind \"{\"; a brace itself is written %7B\n"
-		"config.toml:5:21: expected a name and \"}\" behind \"{\"; a brace itself is written %7B\n"
-		"config.toml:6:21: expected a name and \"}\" behind \"{\"; a brace itself is written %7B\n");
+	table_test_errors("\"byte:*4:1!*\" = \"byte:{multi plex}.a:1\"\n"
+					  "\"byte:*4:2\" = \"byte:{}:1\"\n"
+					  "\"byte:*4:4\" = \"byte:{addr:1\"\n",
+					  "config.toml:4:23: expected a name and \"}\" behind \"{\"; a brace itself is written %7B\n"
+					  "config.toml:5:21: expected a name and \"}\" behind \"{\"; a brace itself is written %7B\n"
+					  "config.toml:6:21: expected a name and \"}\" behind \"{\"; a brace itself is written %7B\n");
 }
 
 Test(table_errors, reading_stops_where_nobody_would_read_on)
@@ -220,7 +218,7 @@ Test(table_errors, reading_stops_where_nobody_would_read_on)
 /* ---- Warnings: what looks like a mistake but need not be one
  * ----------------------------------------------------------------------------------------------------------- */
 
-#define NEITHER(name, alias)                                                                                  \
+#define NEITHER(name, alias)                                                                                     \
 	"{" name "} is neither a field of \"" alias "\" nor a fact that connpipe itself finds out: connections for " \
 	"which no converter or router sets it are refused"
 
@@ -230,9 +228,12 @@ Test(table_warnings, names_that_nothing_in_sight_has)
 						"\"byte:*4:1!*\" = \"byte:{multiplx}.a:{port}\"\n"
 						"\"cmd:x\" = \"byte:{addr}:1\"\n"
 						"\"wrap+byte:*4:2\" = \"byte:{snj}:1\"\n",
-						"config.toml:4:17: " NEITHER("multiplx", "byte") "; did you mean {multiplex}?\n"
-						"config.toml:5:11: " NEITHER("addr", "cmd") "\n"
-						"config.toml:6:20: " NEITHER("snj", "byte") "; did you mean {sni}?\n");
+						"config.toml:4:17: " NEITHER(
+							"multiplx", "byte") "; did you mean {multiplex}?\n"
+												"config.toml:5:11: " NEITHER(
+													"addr", "cmd") "\n"
+																   "config.toml:6:20: " NEITHER(
+																	   "snj", "byte") "; did you mean {sni}?\n");
 }
 
 Test(table_warnings, facts_that_a_converter_or_another_router_may_find_out)
@@ -267,7 +268,7 @@ Test(table_warnings, a_hundred_are_enough)
 	for (const char *at = lines; (at = strchr(at, '\n')); at++)
 		count++;
 	cr_expect_eq(count, 101);
-	cr_expect(strstr(lines, "config.toml:104:19: more like these follow and are not listed\n"));
+	cr_expect(strstr(lines, "config.toml:104:20: more like these follow and are not listed\n"));
 	table_test_end(&test);
 	free(lines);
 	free(text);
