@@ -33,7 +33,7 @@ struct cp_converter;
 /** The names that an address can use: the connectors, converters and routers of one generation. */
 struct cp_scope;
 
-/* ---- IP addresses and peers ---------------------------------------------------------------------------------- */
+/* ---- IP addresses and peers --------------------------------------------------------------------------------- */
 
 /** An IPv4 or IPv6 address. IPv4-mapped IPv6 addresses are stored as IPv4 (RFC 4291, 2.5.5.2). */
 struct cp_ip {
@@ -71,7 +71,7 @@ struct cp_cidr {
 CP_API bool cp_cidr_parse(const char *text, size_t length, struct cp_cidr *cidr);
 CP_API bool cp_cidr_has(const struct cp_cidr *cidr, const struct cp_ip *ip);
 
-/* ---- Addresses ----------------------------------------------------------------------------------------------- */
+/* ---- Addresses ---------------------------------------------------------------------------------------------- */
 
 /** One converter of an address. */
 struct cp_layer {
@@ -127,7 +127,7 @@ CP_API const char *cp_address_multiplex(const struct cp_address *address, size_t
 CP_API const struct cp_address *cp_address_with_multiplex(const struct cp_address *address, struct cp_arena *arena,
 														  const char *multiplex, size_t length);
 
-/* ---- The shared parser, for connectors ------------------------------------------------------------------------ */
+/* ---- The shared parser, for connectors ---------------------------------------------------------------------- */
 
 /** A piece of text with its place in the whole, for errors that say where. */
 struct cp_part {

@@ -18,7 +18,7 @@ CP_BEGIN_DECLS
 struct cp_system;
 struct cp_connector;
 
-/* ---- Fields --------------------------------------------------------------------------------------------------- */
+/* ---- Fields ------------------------------------------------------------------------------------------------- */
 
 /** What part of the text a field is, for the shared parser, and what it means for routing. */
 enum cp_field_role {
@@ -36,7 +36,7 @@ struct cp_field_def {
 	bool optional; /**< may be null */
 };
 
-/* ---- Accepting ------------------------------------------------------------------------------------------------ */
+/* ---- Accepting ---------------------------------------------------------------------------------------------- */
 
 struct cp_listener;
 struct cp_acceptor;
@@ -87,7 +87,7 @@ struct cp_acceptor {
 	struct cp_listener *listener;
 };
 
-/* ---- The connector -------------------------------------------------------------------------------------------- */
+/* ---- The connector ------------------------------------------------------------------------------------------ */
 
 enum {
 	CP_CONNECTOR_MESSAGES = 1u, /**< its streams keep message boundaries */

@@ -19,7 +19,7 @@ struct cp_system;
 struct cp_router;
 struct cp_request;
 
-/* ---- Requests: what is known of a connection that wants a route ------------------------------------------------ */
+/* ---- Requests: what is known of a connection that wants a route --------------------------------------------- */
 
 /** The incoming address: as bound, with the subport that the client asked for. */
 CP_API const struct cp_address *cp_request_address(const struct cp_request *request);
@@ -53,7 +53,7 @@ CP_API void cp_request_explain(struct cp_request *request, const char *format, .
 /** Whether somebody listens. */
 CP_API bool cp_request_explaining(const struct cp_request *request);
 
-/* ---- Answers --------------------------------------------------------------------------------------------------- */
+/* ---- Answers ------------------------------------------------------------------------------------------------ */
 
 enum cp_answer_kind {
 	CP_ANSWER_TARGETS, /**< connect to one of these */
@@ -79,7 +79,7 @@ struct cp_answer {
  * CP_AGAIN. The request may be gone when this returns. */
 CP_API void cp_request_answer(struct cp_request *request, const struct cp_answer *answer);
 
-/* ---- The router ------------------------------------------------------------------------------------------------ */
+/* ---- The router --------------------------------------------------------------------------------------------- */
 
 struct cp_router_def {
 	uint32_t size; /**< sizeof(struct cp_router_def) */

@@ -38,7 +38,7 @@ CP_API const char *cp_settings_where_key(const struct cp_settings *settings);
 /** The key that holds it, or "" in an array. */
 CP_API const char *cp_settings_key(const struct cp_settings *settings);
 
-/* ---- Tables and arrays ----------------------------------------------------------------------------------------- */
+/* ---- Tables and arrays -------------------------------------------------------------------------------------- */
 
 /** Member of a table, or NULL when it has none of that name. Marks the key as known (see cp_settings_finish). */
 CP_API const struct cp_settings *cp_settings_get(const struct cp_settings *table, const char *key);
@@ -49,7 +49,7 @@ CP_API const struct cp_settings *cp_settings_at(const struct cp_settings *settin
 /** Report every key of the table that nobody asked for, with a near name among those that were asked for. */
 CP_API void cp_settings_finish(const struct cp_settings *table);
 
-/* ---- Scalars: false, with an error reported, when the value is not what is wanted --------------------------------- */
+/* ---- Scalars: false, with an error reported, when the value is not what is wanted --------------------------- */
 
 /** A string, or the text of a date or time. @param length  may be NULL: then text with zero bytes in it is refused */
 CP_API bool cp_settings_string(const struct cp_settings *value, const char **text, size_t *length);
@@ -66,7 +66,7 @@ CP_API bool cp_settings_word(const struct cp_settings *value, const char *const 
 /** Want this kind. */
 CP_API bool cp_settings_want(const struct cp_settings *value, enum cp_settings_kind kind);
 
-/* ---- Short ways for tables: true, and *out left alone, when the key is not there ---------------------------------- */
+/* ---- Short ways for tables: true, and *out left alone, when the key is not there ---------------------------- */
 
 CP_API bool cp_settings_get_string(const struct cp_settings *table, const char *key, const char **out);
 CP_API bool cp_settings_get_integer(const struct cp_settings *table, const char *key, int64_t least, int64_t most,
@@ -75,7 +75,7 @@ CP_API bool cp_settings_get_bool(const struct cp_settings *table, const char *ke
 CP_API bool cp_settings_get_duration(const struct cp_settings *table, const char *key, uint64_t *milliseconds);
 CP_API bool cp_settings_get_size(const struct cp_settings *table, const char *key, uint64_t *bytes);
 
-/* ---- Errors and files --------------------------------------------------------------------------------------------- */
+/* ---- Errors and files --------------------------------------------------------------------------------------- */
 
 /** Report an error at this value. Say what was found and what was expected. */
 CP_API void cp_settings_error(const struct cp_settings *settings, const char *format, ...) CP_PRINTF(2, 3);

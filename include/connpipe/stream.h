@@ -152,7 +152,7 @@ static inline void cp_stream_notify(struct cp_stream *s, unsigned events)
 		s->ready(s, events, s->arg);
 }
 
-/* ---- The stream over a socket -------------------------------------------------------------------------------- */
+/* ---- The stream over a socket ------------------------------------------------------------------------------- */
 
 enum {
 	CP_FD_TCP = 1u,     /**< a TCP socket: resets can be sent, options can be set */

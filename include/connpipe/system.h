@@ -46,7 +46,7 @@ struct cp_system_def {
 	void (*unload)(struct cp_system *self);
 };
 
-/* ---- What a system may ask about itself ---------------------------------------------------------------------------- */
+/* ---- What a system may ask about itself --------------------------------------------------------------------- */
 
 CP_API const char *cp_system_id(const struct cp_system *self);
 /** Its own pointer, set in load. */
@@ -65,7 +65,7 @@ CP_API bool cp_system_checking(const struct cp_system *self);
 CP_API void cp_system_pin(struct cp_system *self);
 CP_API void cp_system_unpin(struct cp_system *self);
 
-/* ---- Registering: main task, in load ------------------------------------------------------------------------------- */
+/* ---- Registering: main task, in load ------------------------------------------------------------------------ */
 
 /** `def` stays the system's and must live until unload. @param arg  becomes the `arg` of the registered object
  * @return CP_OK, or an error that was reported already */

@@ -25,7 +25,7 @@ void draft_begin(struct draft *draft, struct cp_arena *arena, struct cp_connecto
 		draft->values[i] = cp_null();
 }
 
-/* ---- Errors -------------------------------------------------------------------------------------------------- */
+/* ---- Errors ------------------------------------------------------------------------------------------------- */
 
 static void field_where(const struct draft *draft, uint32_t index, size_t offset)
 {
@@ -55,7 +55,7 @@ int draft_error(const struct draft *draft, uint32_t index, size_t offset, const 
 	return CP_EINVAL;
 }
 
-/* ---- What a value may be --------------------------------------------------------------------------------------- */
+/* ---- What a value may be ------------------------------------------------------------------------------------ */
 
 static int check_host(struct draft *draft, uint32_t index)
 {
@@ -177,7 +177,7 @@ static int check_together(struct draft *draft)
 	return result;
 }
 
-/* ---- Laying it out ----------------------------------------------------------------------------------------------- */
+/* ---- Laying it out ------------------------------------------------------------------------------------------ */
 
 static bool must_copy(const struct draft *draft, const struct cp_value *value)
 {

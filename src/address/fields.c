@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- From fields ------------------------------------------------------------------------------------------------- */
+/* ---- From fields -------------------------------------------------------------------------------------------- */
 
 static int find_field(const struct cp_connector_def *def, const char *name)
 {
@@ -76,7 +76,7 @@ int cp_address_from_fields(const struct cp_scope *scope, struct cp_arena *arena,
 	return result == CP_OK ? draft_finish(&draft, out) : result;
 }
 
-/* ---- Looking at fields ------------------------------------------------------------------------------------------- */
+/* ---- Looking at fields -------------------------------------------------------------------------------------- */
 
 const struct cp_value *cp_address_field(const struct cp_address *address, const char *name)
 {

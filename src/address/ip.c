@@ -14,7 +14,7 @@
 
 static const unsigned char mapped_prefix[12] = {[10] = 0xff, [11] = 0xff};
 
-/* ---- Reading ------------------------------------------------------------------------------------------------- */
+/* ---- Reading ------------------------------------------------------------------------------------------------ */
 
 /* Decimal digits without needless zeros, up to `most`. @return how many characters; 0: none */
 static size_t read_number(const char *text, size_t length, unsigned most, unsigned *number)
@@ -141,7 +141,7 @@ bool cp_ip_parse(const char *text, size_t length, struct cp_ip *ip)
 	return true;
 }
 
-/* ---- Printing ------------------------------------------------------------------------------------------------ */
+/* ---- Printing ----------------------------------------------------------------------------------------------- */
 
 static void put_ipv4(struct text_out *out, const uint8_t *bytes)
 {
@@ -231,7 +231,7 @@ bool cp_ip_equal(const struct cp_ip *a, const struct cp_ip *b)
 	return a->family != 6 || (memcmp(a->bytes, b->bytes, 16) == 0 && a->zone == b->zone);
 }
 
-/* ---- Peers --------------------------------------------------------------------------------------------------- */
+/* ---- Peers -------------------------------------------------------------------------------------------------- */
 
 /* Copies instead of casts: `address` need not be aligned for what it holds. */
 size_t cp_peer_to_sockaddr(const struct cp_peer *peer, struct sockaddr *address, size_t room)
@@ -290,7 +290,7 @@ size_t cp_peer_print(const struct cp_peer *peer, char *buffer, size_t room)
 	return text_end(&out);
 }
 
-/* ---- Blocks -------------------------------------------------------------------------------------------------- */
+/* ---- Blocks ------------------------------------------------------------------------------------------------- */
 
 /* Whether the first `bits` bits of both are the same. */
 static bool same_bits(const uint8_t *a, const uint8_t *b, unsigned bits)

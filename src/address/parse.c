@@ -34,7 +34,7 @@ static int place(const struct cp_part *part, struct cp_error *error, int code)
 	return code;
 }
 
-/* ---- The head ---------------------------------------------------------------------------------------------------- */
+/* ---- The head ----------------------------------------------------------------------------------------------- */
 
 static bool is_head_delimiter(char c)
 {
@@ -179,7 +179,7 @@ static int take_head(struct parser *p, struct cp_part *rest)
 	}
 }
 
-/* ---- The rest ---------------------------------------------------------------------------------------------------- */
+/* ---- The rest ----------------------------------------------------------------------------------------------- */
 
 /* Decimal digits, without sign, spaces and needless zeros. */
 static bool read_port(const char *text, size_t length, uint64_t *port)
@@ -377,7 +377,7 @@ static int take_rest(struct parser *p, const struct cp_part *rest)
 	return result == CP_OK ? CP_OK : place(rest, p->error, result);
 }
 
-/* ---- All of it --------------------------------------------------------------------------------------------------- */
+/* ---- All of it ---------------------------------------------------------------------------------------------- */
 
 static int check_text(const struct cp_part *text, struct cp_error *error)
 {

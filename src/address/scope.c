@@ -95,7 +95,7 @@ const char *scope_config_dir(const struct cp_scope *scope)
 	return scope->config_dir;
 }
 
-/* ---- Tables ------------------------------------------------------------------------------------------------------ */
+/* ---- Tables ------------------------------------------------------------------------------------------------- */
 
 /* FNV-1a (Fowler, Noll, Vo): short names, nobody chooses them to collide. */
 static uint64_t hash(const char *text, size_t length)
@@ -172,8 +172,7 @@ static const void *list_at(const struct list *list, size_t index, const char **s
 	return list->at[index].object;
 }
 
-/* ---- What may be added ---------------------------------------------------------------------------------------------
- */
+/* ---- What may be added -------------------------------------------------------------------------------------- */
 
 /* Names must stand in an address without escapes. */
 static bool is_name(const char *name, bool dots)
@@ -249,7 +248,7 @@ static int check_connector(const struct cp_connector_def *def, const char *syste
 	return result;
 }
 
-/* ---- Adding ------------------------------------------------------------------------------------------------------ */
+/* ---- Adding ------------------------------------------------------------------------------------------------- */
 
 /* Canonical text of an object is to use its qualified name from now on. */
 typedef void qualify(const struct entry *entry, const char *qualified);
@@ -385,7 +384,7 @@ int scope_add_router(struct cp_scope *scope, struct cp_router *router, const cha
 	return CP_OK;
 }
 
-/* ---- Looking up -------------------------------------------------------------------------------------------------- */
+/* ---- Looking up --------------------------------------------------------------------------------------------- */
 
 /* Near names are looked for among those of the same form. */
 static int fail_unknown(const struct table *table, const char *name, size_t length, struct cp_error *error)

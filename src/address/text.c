@@ -42,7 +42,7 @@ size_t text_end(struct text_out *out)
 	return out->length;
 }
 
-/* ---- UTF-8 --------------------------------------------------------------------------------------------------- */
+/* ---- UTF-8 -------------------------------------------------------------------------------------------------- */
 
 /* Most text is ASCII: eight bytes at a time. */
 size_t text_utf8_length(const char *text, size_t length)
@@ -71,7 +71,7 @@ bool cp_utf8_valid(const char *text, size_t length)
 	return text_utf8_length(text, length) == length;
 }
 
-/* ---- Escaping ------------------------------------------------------------------------------------------------ */
+/* ---- Escaping ----------------------------------------------------------------------------------------------- */
 
 /* Control characters of Unicode are U+0000 to U+001F and U+007F to U+009F (general category Cc). */
 static bool is_control(const char *character, size_t length)
@@ -163,7 +163,7 @@ size_t text_escaped_offset(const char *text, size_t length, size_t offset)
 	return at < length ? at : length;
 }
 
-/* ---- Parts --------------------------------------------------------------------------------------------------- */
+/* ---- Parts -------------------------------------------------------------------------------------------------- */
 
 int part_unescape(const struct cp_part *part, char *buffer, size_t *length, struct cp_error *error)
 {
@@ -190,7 +190,7 @@ char *cp_part_unescape(const struct cp_part *part, struct cp_arena *arena, size_
 	return text;
 }
 
-/* ---- Showing text in errors ---------------------------------------------------------------------------------- */
+/* ---- Showing text in errors --------------------------------------------------------------------------------- */
 
 /* In quotes, as far as `budget` bytes go; what is left out is an ellipsis. The address's own escapes stay as they are.
  */

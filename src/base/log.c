@@ -36,7 +36,7 @@ static void apply_level(void)
 	atomic_store_explicit(&enabled, all ? state.level : CP_WARN, memory_order_relaxed);
 }
 
-/* ---- Logging ------------------------------------------------------------------------------------------------- */
+/* ---- Logging ------------------------------------------------------------------------------------------------ */
 
 bool cp_log_enabled(enum cp_level level)
 {
@@ -95,7 +95,7 @@ void cp_log_task(enum cp_level level, const char *type, uint64_t id, const char 
 	va_end(arguments);
 }
 
-/* ---- Starting, changing, stopping ---------------------------------------------------------------------------- */
+/* ---- Starting, changing, stopping --------------------------------------------------------------------------- */
 
 void log_set_level(enum cp_level level)
 {

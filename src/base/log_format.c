@@ -36,7 +36,7 @@ bool log_level_parse(const char *text, enum cp_level *level)
 	return false;
 }
 
-/* ---- Time ---------------------------------------------------------------------------------------------------- */
+/* ---- Time --------------------------------------------------------------------------------------------------- */
 
 /* A thread logs many lines in the same second, and localtime_r() takes a lock: keep what it said. */
 struct clock_text {
@@ -74,7 +74,7 @@ static const struct clock_text *clock_now(unsigned *milliseconds)
 	return &cache;
 }
 
-/* ---- Building a line ----------------------------------------------------------------------------------------- */
+/* ---- Building a line ---------------------------------------------------------------------------------------- */
 
 struct writer {
 	char *at, *end; /* nothing is written at or beyond `end` */

@@ -52,7 +52,7 @@ static bool is_stopping(struct log_writer *writer)
 	return atomic_load(&writer->stop_at) != 0;
 }
 
-/* ---- Waiting ------------------------------------------------------------------------------------------------- */
+/* ---- Waiting ------------------------------------------------------------------------------------------------ */
 
 /* How long poll() may wait: -1 for ever, less and less when stopping. */
 static int patience(struct log_writer *writer)
@@ -90,7 +90,7 @@ static bool change_sink(struct log_writer *writer)
 	return true;
 }
 
-/* ---- Writing ------------------------------------------------------------------------------------------------- */
+/* ---- Writing ------------------------------------------------------------------------------------------------ */
 
 /* Bytes up to the end of the line that `bytes` is in, newline included. */
 static size_t rest_of_line(const char *bytes, size_t length)
@@ -215,7 +215,7 @@ static void write_batch(struct log_writer *writer)
 	}
 }
 
-/* ---- The thread ---------------------------------------------------------------------------------------------- */
+/* ---- The thread --------------------------------------------------------------------------------------------- */
 
 /* Lines that come while the writer pauses are written together. */
 static void gather(struct log_writer *writer)

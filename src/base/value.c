@@ -113,7 +113,7 @@ bool cp_value_equal(const struct cp_value *a, const struct cp_value *b)
 	return false;
 }
 
-/* ---- Printing ------------------------------------------------------------------------------------------------ */
+/* ---- Printing ----------------------------------------------------------------------------------------------- */
 
 /* As few digits as read back as the same number, but no fewer than every decimal of that length survives with: 100 is
  * nicer than 1e+02. */
@@ -169,7 +169,7 @@ size_t cp_value_print(const struct cp_value *value, char *buffer, size_t room)
 	return length;
 }
 
-/* ---- Errors -------------------------------------------------------------------------------------------------- */
+/* ---- Errors ------------------------------------------------------------------------------------------------- */
 
 /* The value as an error shows it: strings in quotes, cut if they are long. */
 static const char *quoted(const struct cp_value *value, char buffer[QUOTED_TEXT])
@@ -206,7 +206,7 @@ static int fail_range(const struct cp_value *value, enum cp_kind kind, struct cp
 						cp_kind_text(kind), limits_of[kind].least, limits_of[kind].most);
 }
 
-/* ---- To integers --------------------------------------------------------------------------------------------- */
+/* ---- To integers -------------------------------------------------------------------------------------------- */
 
 enum reading { READ_OK, READ_NONE, READ_RANGE };
 
@@ -286,7 +286,7 @@ static int to_integer(const struct cp_value *value, enum cp_kind kind, struct cp
 	return CP_OK;
 }
 
-/* ---- To floating point --------------------------------------------------------------------------------------- */
+/* ---- To floating point -------------------------------------------------------------------------------------- */
 
 /* Decimal, or one of the words that print_float() writes; strtod() alone also takes spaces, hexadecimal and more. */
 static bool looks_like_float(const char *text)
@@ -362,7 +362,7 @@ static int to_float(const struct cp_value *value, enum cp_kind kind, struct cp_v
 	return CP_OK;
 }
 
-/* ---- To the others ------------------------------------------------------------------------------------------- */
+/* ---- To the others ------------------------------------------------------------------------------------------ */
 
 static bool is_text(const struct cp_value *value, const char *text)
 {

@@ -11,7 +11,7 @@ const struct cli_command *const cli_commands[] = {
 	&command_ctl, &command_systems, &command_help,  &command_version, NULL,
 };
 
-/* ---- help, version --------------------------------------------------------------------------------------------- */
+/* ---- help, version ------------------------------------------------------------------------------------------ */
 
 static int run_help(const struct cli *cli)
 {
@@ -47,7 +47,7 @@ const struct cli_command command_version = {
 	.run = run_version,
 };
 
-/* ---- The whole ------------------------------------------------------------------------------------------------- */
+/* ---- The whole ---------------------------------------------------------------------------------------------- */
 
 /** Whoever started us may have closed descriptors 0 to 2; a socket of ours must not become somebody's stdout. */
 static void open_standard_descriptors(void)

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- What is asked --------------------------------------------------------------------------------------------- */
+/* ---- What is asked ------------------------------------------------------------------------------------------ */
 
 static json_t *ask_plain(const char *name, const char *word)
 {
@@ -44,7 +44,7 @@ static json_t *ask_log(const char *name, const char *word)
 	return json_pack("{s:s, s:s}", "command", name, "level", word);
 }
 
-/* ---- What is answered ------------------------------------------------------------------------------------------ */
+/* ---- What is answered --------------------------------------------------------------------------------------- */
 
 static void print_done(const json_t *answer)
 {
@@ -111,7 +111,7 @@ static int show(const struct action *action, const json_t *answer, bool json)
 	return ok ? CLI_OK : CLI_FAILED;
 }
 
-/* ---- The command ----------------------------------------------------------------------------------------------- */
+/* ---- The command -------------------------------------------------------------------------------------------- */
 
 static const struct action *find_action(const char *name)
 {

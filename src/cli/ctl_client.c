@@ -20,7 +20,7 @@
 #define SERVICE_CONFIG "/etc/connpipe"
 #define SERVICE_SOCKET "/run/connpipe/admin.sock"
 
-/* ---- Where the socket is --------------------------------------------------------------------------------------- */
+/* ---- Where the socket is ------------------------------------------------------------------------------------ */
 
 /** The path of an admin address. @return NULL if there is none, after saying so */
 static char *path_of(const char *address)
@@ -67,7 +67,7 @@ static char *socket_path(const char *directory)
 	return path;
 }
 
-/* ---- Talking --------------------------------------------------------------------------------------------------- */
+/* ---- Talking ------------------------------------------------------------------------------------------------ */
 
 static int connect_error(const char *path, int errnum)
 {

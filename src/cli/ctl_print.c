@@ -19,7 +19,7 @@ static const char *word(const json_t *object, const char *key)
 	return text && *text ? text : "-";
 }
 
-/* ---- status ---------------------------------------------------------------------------------------------------- */
+/* ---- status ------------------------------------------------------------------------------------------------- */
 
 static void print_head(const json_t *answer)
 {
@@ -127,7 +127,7 @@ void ctl_print_status(const json_t *answer)
 	print_counters((json_t *)answer); /* jansson iterates over objects that it could change */
 }
 
-/* ---- pipes ----------------------------------------------------------------------------------------------------- */
+/* ---- pipes -------------------------------------------------------------------------------------------------- */
 
 static void add_pipe(struct text_table *table, const json_t *pipe)
 {

@@ -11,7 +11,7 @@
 
 static const char *const option_names[] = {"--config", "--json", "--help", "--version", NULL};
 
-/* ---- Saying what is wrong -------------------------------------------------------------------------------------- */
+/* ---- Saying what is wrong ----------------------------------------------------------------------------------- */
 
 static void print_usage_line(FILE *file, const struct cli_command *command)
 {
@@ -61,7 +61,7 @@ const char *cli_near(const char *word, const char *const *names)
 	return text;
 }
 
-/* ---- Commands -------------------------------------------------------------------------------------------------- */
+/* ---- Commands ----------------------------------------------------------------------------------------------- */
 
 const struct cli_command *cli_find(const char *name)
 {
@@ -111,7 +111,7 @@ void cli_print_help(const struct cli_command *command)
 	printf("\n%s", command->text);
 }
 
-/* ---- Words ----------------------------------------------------------------------------------------------------- */
+/* ---- Words -------------------------------------------------------------------------------------------------- */
 
 static int bad_option(const char *word)
 {

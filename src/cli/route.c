@@ -39,7 +39,7 @@ static char *address_text(struct cp_arena *arena, const struct cp_address *addre
 	return text;
 }
 
-/* ---- Which socket takes it ------------------------------------------------------------------------------------- */
+/* ---- Which socket takes it ---------------------------------------------------------------------------------- */
 
 static const struct binding *find_binding(const struct question *question, const struct cp_address *address)
 {
@@ -98,7 +98,7 @@ static int find_socket(struct question *question, const char *text)
 	return question->binding ? CLI_OK : no_binding(question, text);
 }
 
-/* ---- What is known about the connection ------------------------------------------------------------------------ */
+/* ---- What is known about the connection --------------------------------------------------------------------- */
 
 static int parse_address(struct question *question, const char *text)
 {
@@ -155,7 +155,7 @@ static void prepare_request(struct question *question, const struct cli *cli)
 		take_fact(question, cli->words[i]);
 }
 
-/* ---- Asking ---------------------------------------------------------------------------------------------------- */
+/* ---- Asking ------------------------------------------------------------------------------------------------- */
 
 static void on_changed(struct routing *routing)
 {

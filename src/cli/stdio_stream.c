@@ -47,7 +47,7 @@ struct stdio_stream {
 	bool closed;
 };
 
-/* ---- Descriptors ----------------------------------------------------------------------------------------------- */
+/* ---- Descriptors -------------------------------------------------------------------------------------------- */
 
 static void side_close(struct side *side)
 {
@@ -120,7 +120,7 @@ static void replace_by_null(int fd)
 	}
 }
 
-/* ---- Readiness ------------------------------------------------------------------------------------------------- */
+/* ---- Readiness ---------------------------------------------------------------------------------------------- */
 
 static void on_turn_end(struct cp_deferred *deferred)
 {
@@ -188,7 +188,7 @@ static void expect_input(struct stdio_stream *s)
 		cp_timer_start(&s->silence, SILENCE_MS);
 }
 
-/* ---- Operations ------------------------------------------------------------------------------------------------ */
+/* ---- Operations --------------------------------------------------------------------------------------------- */
 
 /** Whether a call on a side that may block does not. */
 static bool is_ready(const struct side *side, short events)

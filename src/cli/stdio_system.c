@@ -128,7 +128,7 @@ static int stdio_bind(struct cp_connector *connector, const struct cp_address *a
 	return CP_OK;
 }
 
-/* ---- Text: there is nothing behind the colon ------------------------------------------------------------------- */
+/* ---- Text: there is nothing behind the colon ---------------------------------------------------------------- */
 
 static int stdio_parse(struct cp_connector *connector, const char *alias, const struct cp_part *rest,
 					   struct cp_arena *arena, struct cp_value *values, struct cp_error *error)

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Gathering ------------------------------------------------------------------------------------------------- */
+/* ---- Gathering ---------------------------------------------------------------------------------------------- */
 
 static void append_text(json_t *array, const char *text)
 {
@@ -102,7 +102,7 @@ static json_t *describe(const struct generation *generation)
 	return json_pack("{s:b, s:o}", "ok", 1, "systems", systems);
 }
 
-/* ---- Printing -------------------------------------------------------------------------------------------------- */
+/* ---- Printing ----------------------------------------------------------------------------------------------- */
 
 static const char *text_of(const json_t *object, const char *key)
 {

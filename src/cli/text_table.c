@@ -125,7 +125,7 @@ void print_harmless(FILE *file, const char *text)
 	free(copy);
 }
 
-/* ---- Numbers --------------------------------------------------------------------------------------------------- */
+/* ---- Numbers ------------------------------------------------------------------------------------------------ */
 
 const char *human_duration(uint64_t milliseconds, char *buffer)
 {

@@ -24,7 +24,7 @@
 #define EXE_ENDING ""
 #endif
 
-/* ---- Paths ------------------------------------------------------------------------------------------------------- */
+/* ---- Paths -------------------------------------------------------------------------------------------------- */
 
 static const char *join(struct cp_arena *arena, const char *directory, const char *path)
 {
@@ -97,7 +97,7 @@ char *cp_settings_path(const struct cp_settings *settings, const char *path)
 	return xstrdup(join(config->arena, config->directory, replace_endings(config->arena, path)));
 }
 
-/* ---- Files ------------------------------------------------------------------------------------------------------- */
+/* ---- Files -------------------------------------------------------------------------------------------------- */
 
 static struct document *parse_source(struct config *config, const char *name, struct source *source)
 {
@@ -137,7 +137,7 @@ static struct document *read_main_file(struct config *config)
 	return NULL;
 }
 
-/* ---- The configuration ------------------------------------------------------------------------------------------- */
+/* ---- The configuration -------------------------------------------------------------------------------------- */
 
 static struct config *config_new(const char *directory, struct report *report)
 {

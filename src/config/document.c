@@ -12,7 +12,7 @@
  * names to offer, and must not be slow for it. */
 enum { ASKED_MAX = 64 };
 
-/* ---- Files ------------------------------------------------------------------------------------------------------- */
+/* ---- Files -------------------------------------------------------------------------------------------------- */
 
 static void report_syntax_error(struct config *config, const char *name, const struct toml_error *error)
 {
@@ -52,7 +52,7 @@ void document_free_all(struct config *config)
 	}
 }
 
-/* ---- Handles ----------------------------------------------------------------------------------------------------- */
+/* ---- Handles ------------------------------------------------------------------------------------------------ */
 
 struct settings_extra *settings_extra(const struct cp_settings *settings)
 {
@@ -134,8 +134,7 @@ struct cp_settings *settings_find(const struct cp_settings *table, const char *k
 	return &members[low];
 }
 
-/* ---- Names that were asked for -------------------------------------------------------------------------------------
- */
+/* ---- Names that were asked for ------------------------------------------------------------------------------ */
 
 static bool is_asked(const struct settings_extra *extra, const char *key)
 {

@@ -16,8 +16,7 @@ enum {
 	UNIX_PATH_MAX = 107, /* sun_path, without its zero byte */
 };
 
-/* ---- Limits and time-outs ------------------------------------------------------------------------------------------
- */
+/* ---- Limits and time-outs ----------------------------------------------------------------------------------- */
 
 /** X(name, least, most, default) */
 #define LIMITS(X)                                \
@@ -69,7 +68,7 @@ static void read_timeouts(const struct cp_settings *table, struct process_settin
 #undef TIMEOUT_READ
 }
 
-/* ---- Workers ----------------------------------------------------------------------------------------------------- */
+/* ---- Workers ------------------------------------------------------------------------------------------------ */
 
 /* Processors that this process may run on; the set grows until the kernel's fits into it. */
 static uint32_t count_processors(void)
@@ -110,7 +109,7 @@ static void read_workers(const struct cp_settings *table, struct process_setting
 	cp_settings_error(value, "expected \"auto\" or an integer from 1 to %d, found %s", WORKERS_MAX, found);
 }
 
-/* ---- Log --------------------------------------------------------------------------------------------------------- */
+/* ---- Log ---------------------------------------------------------------------------------------------------- */
 
 static void read_level(const struct cp_settings *table, struct process_settings *settings)
 {
@@ -152,7 +151,7 @@ static void read_log(const struct cp_settings *table, struct process_settings *s
 	}
 }
 
-/* ---- Control socket ---------------------------------------------------------------------------------------------- */
+/* ---- Control socket ----------------------------------------------------------------------------------------- */
 
 static char *unix_address(const char *path)
 {
@@ -224,7 +223,7 @@ static void read_admin(const struct cp_settings *table, struct process_settings 
 	settings->admin = strcmp(text, "off") == 0 ? NULL : explicit_admin(cp_settings_get(table, "admin"), text);
 }
 
-/* ---- The table --------------------------------------------------------------------------------------------------- */
+/* ---- The table ---------------------------------------------------------------------------------------------- */
 
 static void read_http(const struct cp_settings *table)
 {

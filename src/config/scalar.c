@@ -30,7 +30,7 @@ bool cp_settings_want(const struct cp_settings *value, enum cp_settings_kind kin
 	return toml_kind(value->node) == kind || refuse(value, describe_kind(kind));
 }
 
-/* ---- Strings ----------------------------------------------------------------------------------------------------- */
+/* ---- Strings ------------------------------------------------------------------------------------------------ */
 
 /* The text of a string; who does not take the length gets no text that only seems to end. */
 static bool read_string(const struct cp_settings *value, const char **text, size_t *length)
@@ -104,7 +104,7 @@ bool cp_settings_word(const struct cp_settings *value, const char *const *words,
 	return refuse_word(value, words, cp_near_name(text, words));
 }
 
-/* ---- Numbers ----------------------------------------------------------------------------------------------------- */
+/* ---- Numbers ------------------------------------------------------------------------------------------------ */
 
 static bool refuse_integer(const struct cp_settings *value, int64_t least, int64_t most)
 {
@@ -154,7 +154,7 @@ bool cp_settings_bool(const struct cp_settings *value, bool *truth)
 	return true;
 }
 
-/* ---- Numbers with units ------------------------------------------------------------------------------------------ */
+/* ---- Numbers with units ------------------------------------------------------------------------------------- */
 
 /* What can be wrong with such a text, in words. */
 struct unit_words {
@@ -212,7 +212,7 @@ bool cp_settings_size(const struct cp_settings *value, uint64_t *bytes)
 	return check_units(value, result, offset, &words);
 }
 
-/* ---- Short ways for tables --------------------------------------------------------------------------------------- */
+/* ---- Short ways for tables ---------------------------------------------------------------------------------- */
 
 bool cp_settings_get_string(const struct cp_settings *table, const char *key, const char **out)
 {

@@ -11,7 +11,7 @@ enum cp_settings_kind cp_settings_kind(const struct cp_settings *settings)
 	return toml_kind(settings->node);
 }
 
-/* ---- Places ------------------------------------------------------------------------------------------------------ */
+/* ---- Places ------------------------------------------------------------------------------------------------- */
 
 static const char *place_text(const struct document *document, struct toml_place place)
 {
@@ -79,7 +79,7 @@ static struct toml_place place_in_key(const struct toml_key *key, size_t offset)
 	return place_inside(toml_key_place(key), toml_key_end(key), text, length, offset);
 }
 
-/* ---- Errors ------------------------------------------------------------------------------------------------------ */
+/* ---- Errors ------------------------------------------------------------------------------------------------- */
 
 void cp_settings_error(const struct cp_settings *settings, const char *format, ...)
 {
@@ -108,7 +108,7 @@ void cp_settings_error_key(const struct cp_settings *settings, size_t offset, co
 	va_end(arguments);
 }
 
-/* ---- Tables and arrays ------------------------------------------------------------------------------------------- */
+/* ---- Tables and arrays -------------------------------------------------------------------------------------- */
 
 const struct cp_settings *cp_settings_get(const struct cp_settings *table, const char *key)
 {

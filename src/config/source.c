@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- Reading ----------------------------------------------------------------------------------------------------- */
+/* ---- Reading ------------------------------------------------------------------------------------------------ */
 
 static int fail_errno(struct cp_error *error)
 {
@@ -78,7 +78,7 @@ void source_deinit(struct source *source)
 	*source = (struct source){0};
 }
 
-/* ---- Checking ---------------------------------------------------------------------------------------------------- */
+/* ---- Checking ----------------------------------------------------------------------------------------------- */
 
 /* Bytes of the byte order mark at the beginning, which has no place of its own. */
 static size_t skip_mark(const char *text, size_t length)

@@ -30,7 +30,7 @@ static _Thread_local struct cp_loop *current;
 /* Loops that have ended: kept so that cp_post() on them stays allowed, and listed so that leak checkers see them. */
 static _Atomic(struct cp_loop *) ended;
 
-/* ---- The registry ------------------------------------------------------------------------------------------------ */
+/* ---- The registry ------------------------------------------------------------------------------------------- */
 
 struct workers {
 	uint32_t count;
@@ -88,7 +88,7 @@ void cp_count(struct cp_loop *loop, cp_counter counter, int64_t amount)
 	counter_add(loop->counts, counter, amount);
 }
 
-/* ---- Time -------------------------------------------------------------------------------------------------------- */
+/* ---- Time --------------------------------------------------------------------------------------------------- */
 
 /* The clock is read when somebody asks for the first time in a turn: a turn in which nobody asks costs nothing, and one
  * in which many ask costs one reading (about 25 ns). Outside of loop_run() there are no turns, and each call reads. */
@@ -106,7 +106,7 @@ uint64_t cp_loop_now(const struct cp_loop *loop)
 	return now;
 }
 
-/* ---- Making ------------------------------------------------------------------------------------------------------ */
+/* ---- Making ------------------------------------------------------------------------------------------------- */
 
 /* libevent writes warnings to stderr by itself. What fails here is also returned to who asked for it, with better
  * words, so these lines are for debugging. errno is kept: callers look at it after a failed event_add(). */
@@ -171,7 +171,7 @@ fail:
 	return NULL;
 }
 
-/* ---- Running ----------------------------------------------------------------------------------------------------- */
+/* ---- Running ------------------------------------------------------------------------------------------------ */
 
 void cp_defer(struct cp_loop *loop, struct cp_deferred *deferred, cp_deferred_run *run)
 {

@@ -31,7 +31,7 @@ struct loop_resolver {
 	struct cp_deferred reap;
 };
 
-/* ---- Answers that go --------------------------------------------------------------------------------------------- */
+/* ---- Answers that go ---------------------------------------------------------------------------------------- */
 
 static void free_answers(struct query_answer *answer)
 {
@@ -83,7 +83,7 @@ static void on_sweep(struct cp_timer *timer)
 		cp_timer_start(&resolver->sweep, again - now);
 }
 
-/* ---- Making ------------------------------------------------------------------------------------------------------ */
+/* ---- Making ------------------------------------------------------------------------------------------------- */
 
 static struct loop_resolver *resolver_of(struct cp_loop *loop)
 {
@@ -126,7 +126,7 @@ void resolver_free(struct loop_resolver *resolver)
 	free(resolver);
 }
 
-/* ---- What a query brings ----------------------------------------------------------------------------------------- */
+/* ---- What a query brings ------------------------------------------------------------------------------------ */
 
 static void take_answer(struct cache_name *name, struct query_result *result)
 {
@@ -209,7 +209,7 @@ static void on_query_done(struct query_result *result, void *arg)
 	name->telling = false;
 }
 
-/* ---- Asking ------------------------------------------------------------------------------------------------------ */
+/* ---- Asking ------------------------------------------------------------------------------------------------- */
 
 static void ask(struct cache_name *name)
 {

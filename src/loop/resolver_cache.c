@@ -26,7 +26,7 @@ static struct cache_name **link_of(struct cache *cache, uint32_t hash, const cha
 	return link;
 }
 
-/* ---- The list by last use ---------------------------------------------------------------------------------------- */
+/* ---- The list by last use ----------------------------------------------------------------------------------- */
 
 static void list_remove(struct cache *cache, struct cache_name *name)
 {
@@ -42,7 +42,7 @@ static void list_add(struct cache *cache, struct cache_name *name)
 	cache->newest = name;
 }
 
-/* ---- Forgetting -------------------------------------------------------------------------------------------------- */
+/* ---- Forgetting --------------------------------------------------------------------------------------------- */
 
 static void forget(struct cache *cache, struct cache_name *name)
 {
@@ -99,7 +99,7 @@ void cache_clear(struct cache *cache)
 		forget(cache, cache->oldest);
 }
 
-/* ---- Finding and adding ------------------------------------------------------------------------------------------ */
+/* ---- Finding and adding ------------------------------------------------------------------------------------- */
 
 struct cache_name *cache_find(struct cache *cache, const char *text)
 {

@@ -88,7 +88,7 @@ void resolver_library_deinit(void)
 	ares_library_cleanup();
 }
 
-/* ---- Results ----------------------------------------------------------------------------------------------------- */
+/* ---- Results ------------------------------------------------------------------------------------------------ */
 
 static struct query_result failed(enum cp_err code, const char *reason)
 {
@@ -202,7 +202,7 @@ static struct query_result result_of(const struct query *query, int status, cons
 	return denied("the name has no addresses");
 }
 
-/* ---- Ending ------------------------------------------------------------------------------------------------------ */
+/* ---- Ending ------------------------------------------------------------------------------------------------- */
 
 static void tell_finished(struct cp_deferred *deferred)
 {
@@ -257,7 +257,7 @@ static void on_limit(struct cp_timer *timer)
 	query->done(&result, query->arg);
 }
 
-/* ---- Sockets and time -------------------------------------------------------------------------------------------- */
+/* ---- Sockets and time --------------------------------------------------------------------------------------- */
 
 static void set_timer(struct query_channel *channel)
 {
@@ -327,7 +327,7 @@ static void on_socket_state(void *arg, ares_socket_t fd, int readable, int writa
 		cp_watch_set((*link)->watch, events);
 }
 
-/* ---- The channel ------------------------------------------------------------------------------------------------- */
+/* ---- The channel -------------------------------------------------------------------------------------------- */
 
 static unsigned count_servers(ares_channel ares)
 {

@@ -54,7 +54,7 @@ static uint64_t clock_ns(void)
 	return (uint64_t)t.tv_sec * 1000 * NS_PER_MS + (uint64_t)t.tv_nsec;
 }
 
-/* ---- Slots ------------------------------------------------------------------------------------------------------- */
+/* ---- Slots -------------------------------------------------------------------------------------------------- */
 
 static unsigned level_of(const struct loop_wheel *wheel, uint64_t tick)
 {
@@ -124,7 +124,7 @@ static uint64_t first_slot(const struct loop_wheel *wheel, unsigned *level, unsi
 	return ALARM_OFF;
 }
 
-/* ---- The alarm --------------------------------------------------------------------------------------------------- */
+/* ---- The alarm ---------------------------------------------------------------------------------------------- */
 
 static void alarm_set(struct loop_wheel *wheel, uint64_t tick, uint64_t now_ns)
 {
@@ -181,7 +181,7 @@ static void on_alarm(evutil_socket_t fd, short what, void *arg)
 		alarm_set(wheel, begin, clock_ns());
 }
 
-/* ---- The interface ----------------------------------------------------------------------------------------------- */
+/* ---- The interface ------------------------------------------------------------------------------------------ */
 
 void cp_timer_init(struct cp_timer *timer, struct cp_loop *loop, cp_timer_fired *fired)
 {

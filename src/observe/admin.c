@@ -56,7 +56,7 @@ struct admin {
 	unsigned client_count;
 };
 
-/* ---- Clients --------------------------------------------------------------------------------------------------- */
+/* ---- Clients ------------------------------------------------------------------------------------------------ */
 
 static void client_free(struct client *client)
 {
@@ -115,7 +115,7 @@ static void reject(struct client *client, const char *format, ...)
 	bufferevent_disable(client->stream, EV_READ);
 }
 
-/* ---- Commands -------------------------------------------------------------------------------------------------- */
+/* ---- Commands ----------------------------------------------------------------------------------------------- */
 
 static void do_status(struct admin *admin, struct admin_call *call, json_t *command)
 {
@@ -231,7 +231,7 @@ static void client_step(struct client *client)
 		client_free(client);
 }
 
-/* ---- Answers --------------------------------------------------------------------------------------------------- */
+/* ---- Answers ------------------------------------------------------------------------------------------------ */
 
 void admin_answer(struct admin_call *call, json_t *result)
 {
@@ -259,7 +259,7 @@ void admin_answer_error(struct admin_call *call, const char *format, ...)
 	admin_answer(call, object);
 }
 
-/* ---- Events ---------------------------------------------------------------------------------------------------- */
+/* ---- Events ------------------------------------------------------------------------------------------------- */
 
 static void on_line(struct bufferevent *stream, void *arg)
 {
@@ -339,7 +339,7 @@ static void on_retry(struct cp_timer *timer)
 		cp_watch_set(admin->watch, CP_READABLE);
 }
 
-/* ---- Life ------------------------------------------------------------------------------------------------------ */
+/* ---- Life --------------------------------------------------------------------------------------------------- */
 
 struct admin *admin_new(struct cp_loop *loop, const char *path, const struct admin_ops *ops, void *arg,
 						struct cp_error *error)

@@ -35,7 +35,7 @@ char *claim_text(const struct claim *claim)
 	return text;
 }
 
-/* ---- Sets of claims --------------------------------------------------------------------------------------------- */
+/* ---- Sets of claims ----------------------------------------------------------------------------------------- */
 
 /** Claims by socket and subport, and by path too if `paths`. Holds numbers only: there may be a million. */
 struct claim_set {
@@ -95,7 +95,7 @@ static uint32_t set_add(struct claim_set *set, uint32_t number)
 	return NO_CLAIM;
 }
 
-/* ---- Checking --------------------------------------------------------------------------------------------------- */
+/* ---- Checking ----------------------------------------------------------------------------------------------- */
 
 static void report_two_routers(const struct claim *first, const struct claim *second, struct report *report)
 {

@@ -34,7 +34,7 @@ struct planner {
 	size_t mask;
 };
 
-/* ---- Sockets ---------------------------------------------------------------------------------------------------- */
+/* ---- Sockets ------------------------------------------------------------------------------------------------ */
 
 /** A copy of `address` for the socket as a whole, in the plan's arena. */
 static const struct cp_address *copy_socket(struct cp_arena *arena, const struct cp_address *address)
@@ -138,7 +138,7 @@ static uint32_t place(struct planner *planner, const struct claim *claim, bool *
 	return number;
 }
 
-/* ---- Checks of one socket --------------------------------------------------------------------------------------- */
+/* ---- Checks of one socket ----------------------------------------------------------------------------------- */
 
 static void CP_PRINTF(3, 4) report_claim(struct planner *planner, const struct claim *claim, const char *format, ...)
 {
@@ -192,7 +192,7 @@ static void check_chain(struct planner *planner, const struct claim *claim, uint
 				 planner->plan->bindings[number].text);
 }
 
-/* ---- Who is asked ----------------------------------------------------------------------------------------------- */
+/* ---- Who is asked ------------------------------------------------------------------------------------------- */
 
 static bool is_any(const char *multiplex, size_t length)
 {
@@ -260,7 +260,7 @@ struct cp_router *binding_router(const struct binding *binding, const char *mult
 	return router ? router : binding->any;
 }
 
-/* ---- The plan --------------------------------------------------------------------------------------------------- */
+/* ---- The plan ----------------------------------------------------------------------------------------------- */
 
 static int compare_keys(const void *a, const void *b)
 {

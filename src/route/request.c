@@ -59,7 +59,7 @@ void request_deinit(struct cp_request *request)
 	request->fact_count = request->fact_room = 0;
 }
 
-/* ---- What routers may ask --------------------------------------------------------------------------------------- */
+/* ---- What routers may ask ----------------------------------------------------------------------------------- */
 
 const struct cp_address *cp_request_address(const struct cp_request *request)
 {
@@ -111,7 +111,7 @@ void cp_request_set_state(struct cp_request *request, void *state)
 	request->state = state;
 }
 
-/* ---- Facts ------------------------------------------------------------------------------------------------------ */
+/* ---- Facts -------------------------------------------------------------------------------------------------- */
 
 const struct cp_value *cp_request_fact(const struct cp_request *request, const char *name)
 {
@@ -146,7 +146,7 @@ void cp_request_set_fact(struct cp_request *request, const char *name, const str
 	fact_slot(request, name)->value = copy;
 }
 
-/* ---- Explaining ------------------------------------------------------------------------------------------------- */
+/* ---- Explaining --------------------------------------------------------------------------------------------- */
 
 bool cp_request_explaining(const struct cp_request *request)
 {

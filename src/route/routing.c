@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- Ends ------------------------------------------------------------------------------------------------------- */
+/* ---- Ends --------------------------------------------------------------------------------------------------- */
 
 static bool end(struct routing *routing, int result, enum cp_cause cause)
 {
@@ -57,7 +57,7 @@ static bool fail_chain(struct routing *routing)
 	return end(routing, CP_ELIMIT, CP_CAUSE_ROUTER_FAILED);
 }
 
-/* ---- Answers ---------------------------------------------------------------------------------------------------- */
+/* ---- Answers ------------------------------------------------------------------------------------------------ */
 
 /** The canonical text of an address, for explaining and for errors: in the request's arena. */
 static const char *address_text(struct routing *routing, const struct cp_address *address)
@@ -159,7 +159,7 @@ static bool take_answer(struct routing *routing)
 	return fail(routing, "gave an answer of unknown kind %d", (int)answer->kind);
 }
 
-/* ---- Asking ----------------------------------------------------------------------------------------------------- */
+/* ---- Asking ------------------------------------------------------------------------------------------------- */
 
 static void explain_question(struct routing *routing)
 {

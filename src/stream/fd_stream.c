@@ -10,9 +10,9 @@
  *     edge   for good: silent while nobody reads. But what was reported once is not reported again (a reset that came
  *            together with data, and libevent does not tell errors from data), so reads go on until EAGAIN.
  *
- * libevent gives EV_CLOSED when the peer has shut down its side (EPOLLRDHUP). It is kept: from then on reads go on until
- * the end of file. A short read is not proof of it: recv() also stops short at urgent bytes (tcp(7)), and what is behind
- * them would be lost.
+ * libevent gives EV_CLOSED when the peer has shut down its side (EPOLLRDHUP). It is kept: from then on reads go on
+ * until the end of file. A short read is not proof of it: recv() also stops short at urgent bytes (tcp(7)), and what is
+ * behind them would be lost.
  *
  * Behind the end of file the level event would report without end, so it goes; the user who wants to know about a reset
  * that comes later arms again, and gets an edge event.
@@ -38,13 +38,13 @@ struct fd_stream {
 	struct event readable;
 	struct event *writable; /* NULL: no write has waited */
 	int fd;
-	bool watching : 1;      /* `readable` is added */
-	bool edge : 1;          /* … edge-triggered */
-	bool armed : 1;         /* the user waits for it */
-	bool wants_write : 1;   /* a write waits */
-	bool peer_closed : 1;   /* the peer's end of file has arrived, maybe behind data */
-	bool ended : 1;         /* and was read */
-	bool written : 1;       /* something was written */
+	bool watching : 1;    /* `readable` is added */
+	bool edge : 1;        /* … edge-triggered */
+	bool armed : 1;       /* the user waits for it */
+	bool wants_write : 1; /* a write waits */
+	bool peer_closed : 1; /* the peer's end of file has arrived, maybe behind data */
+	bool ended : 1;       /* and was read */
+	bool written : 1;     /* something was written */
 	bool tcp : 1;
 	bool nodelay : 1; /* TCP_NODELAY is set */
 };
@@ -129,7 +129,7 @@ static int watch_writable(struct fd_stream *s)
 	return CP_ENOMEM;
 }
 
-/* ---- Operations ------------------------------------------------------------------------------------------------- */
+/* ---- Operations --------------------------------------------------------------------------------------------- */
 
 /** The error that a socket has behind its end of file (a reset after a half close), or CP_OK. */
 static int pending_error(struct fd_stream *s)

@@ -7,7 +7,7 @@
 
 enum {
 	PREAMBLE_MAGIC = 16,
-	PREAMBLE_NAME_MOST = 65535,                           /* what limits.subport_length can be raised to */
+	PREAMBLE_NAME_MOST = 65535,                              /* what limits.subport_length can be raised to */
 	PREAMBLE_MOST = PREAMBLE_MAGIC + 3 + PREAMBLE_NAME_MOST, /* length of the longest one */
 };
 

@@ -38,7 +38,7 @@ struct stream_store *stream_store(struct cp_loop *loop)
 	return loop->streams;
 }
 
-/* ---- Kernel pipes ---------------------------------------------------------------------------------------------- */
+/* ---- Kernel pipes ------------------------------------------------------------------------------------------- */
 
 static void kernel_pipe_close(struct kernel_pipe *pipe)
 {
@@ -120,7 +120,7 @@ void kernel_pipe_put(struct cp_loop *loop, struct kernel_pipe *pipe, size_t left
 		cp_timer_start(&store->trim, KERNEL_PIPE_KEEP_MS);
 }
 
-/* ---- Lingering -------------------------------------------------------------------------------------------------- */
+/* ---- Lingering ---------------------------------------------------------------------------------------------- */
 
 static void reset_now(int fd)
 {

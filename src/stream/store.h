@@ -29,7 +29,7 @@ enum {
 struct fd_linger;
 
 struct stream_store {
-	struct kernel_pipe *pipes; /* free ones */
+	struct kernel_pipe *pipes;       /* free ones */
 	uint32_t pipe_count, pipe_least; /* how many; the fewest since `trim` last fired */
 	struct cp_timer trim;
 	uint64_t no_pipes_until; /* the kernel had none to give: copy until then */

@@ -15,7 +15,7 @@ enum { ARENA_FIRST = 8192 };
 
 static const struct generation_hooks no_hooks;
 
-/* ---- The object ------------------------------------------------------------------------------------------------- */
+/* ---- The object --------------------------------------------------------------------------------------------- */
 
 void generation_push_system(struct generation *generation, struct cp_system *system)
 {
@@ -83,7 +83,7 @@ void generation_free(struct generation *generation)
 	free(generation);
 }
 
-/* ---- Phases ----------------------------------------------------------------------------------------------------- */
+/* ---- Phases ------------------------------------------------------------------------------------------------- */
 
 /** After a phase of one system: a failure without words gets some, so that no load fails silently. */
 static void phase_ended(struct cp_system *system, const char *phase, int result, size_t errors_before)
@@ -125,7 +125,7 @@ static void link_or_check(struct generation *generation, enum generation_state s
 	}
 }
 
-/* ---- From the configuration to systems -------------------------------------------------------------------------- */
+/* ---- From the configuration to systems ---------------------------------------------------------------------- */
 
 static void report_unknown_type(const struct generation *generation, const struct cp_settings *value, const char *name)
 {
@@ -233,7 +233,7 @@ struct generation *generation_load(uint64_t number, const struct generation_sour
 	return NULL;
 }
 
-/* ---- Plans ------------------------------------------------------------------------------------------------------ */
+/* ---- Plans -------------------------------------------------------------------------------------------------- */
 
 /** For generations without a main task: nobody else looks after them. */
 static void release_and_retire(struct plan *plan)
@@ -260,7 +260,7 @@ bool generation_release_plan(struct plan *plan)
 	return atomic_fetch_sub(&generation->refs, 1) == 1;
 }
 
-/* ---- Workers ---------------------------------------------------------------------------------------------------- */
+/* ---- Workers ------------------------------------------------------------------------------------------------ */
 
 static void stop_before(struct generation *generation, uint32_t failed, struct cp_loop *loop)
 {

@@ -26,7 +26,7 @@ struct cp_router *rebind_router(const struct rebind *rebind)
 	return rebind->router;
 }
 
-/* ---- Claims ----------------------------------------------------------------------------------------------------- */
+/* ---- Claims ------------------------------------------------------------------------------------------------- */
 
 /** Put the new claims in place; the generation's earlier ones are kept beside. */
 static void apply(struct generation *generation, struct rebind *rebind)
@@ -66,7 +66,7 @@ static void settle(struct rebind *rebind)
 	entry->addresses = rebind->arena;
 }
 
-/* ---- One after the other ---------------------------------------------------------------------------------------- */
+/* ---- One after the other ------------------------------------------------------------------------------------ */
 
 static void tell(struct rebind *rebind, const struct cp_error *error)
 {

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- Checks that are the same for all --------------------------------------------------------------------------- */
+/* ---- Checks that are the same for all ----------------------------------------------------------------------- */
 
 static bool may_register(struct cp_system *self, const char *what)
 {
@@ -54,7 +54,7 @@ static int added(struct cp_system *self, int result, const struct cp_error *erro
 	return result;
 }
 
-/* ---- Connectors, converters, routers ---------------------------------------------------------------------------- */
+/* ---- Connectors, converters, routers ------------------------------------------------------------------------ */
 
 static bool check_connector(struct cp_system *self, const struct cp_connector_def *def)
 {
@@ -135,7 +135,7 @@ int cp_register_router(struct cp_system *self, const struct cp_router_def *def, 
 	return result;
 }
 
-/* ---- Systems and types ------------------------------------------------------------------------------------------ */
+/* ---- Systems and types -------------------------------------------------------------------------------------- */
 
 int cp_register_system(struct cp_system *self, const struct cp_system_def *def, const char *id,
 					   const struct cp_settings *settings)
@@ -244,7 +244,7 @@ int generation_add_system(struct generation *generation, const struct cp_system_
 	return CP_OK;
 }
 
-/* ---- Binding ---------------------------------------------------------------------------------------------------- */
+/* ---- Binding ------------------------------------------------------------------------------------------------ */
 
 int cp_router_bind(struct cp_router *router, const struct cp_address *address, const char *where)
 {

@@ -48,7 +48,7 @@ static struct cp_system *current(const struct retirement *retirement)
 	return retirement->generation->systems[retirement->left - 1];
 }
 
-/* ---- Stopping on the workers ------------------------------------------------------------------------------------ */
+/* ---- Stopping on the workers -------------------------------------------------------------------------------- */
 
 static void on_stopped(struct cp_loop *loop, void *arg)
 {
@@ -83,7 +83,7 @@ static uint32_t stop_on_workers(struct retirement *retirement)
 	return count;
 }
 
-/* ---- One step after the other ----------------------------------------------------------------------------------- */
+/* ---- One step after the other ------------------------------------------------------------------------------- */
 
 static void unload(struct retirement *retirement)
 {
@@ -154,7 +154,7 @@ void retire_wake(struct cp_loop *loop, void *arg)
 	advance(retirement);
 }
 
-/* ---- Beginning -------------------------------------------------------------------------------------------------- */
+/* ---- Beginning ---------------------------------------------------------------------------------------------- */
 
 static struct retirement *retirement_new(struct generation *generation, bool started,
 										 void (*done)(uint64_t number, void *arg), void *arg)
@@ -189,7 +189,7 @@ void retire_now(struct generation *generation)
 	advance(retirement_new(generation, false, NULL, NULL));
 }
 
-/* ---- Words for the status --------------------------------------------------------------------------------------- */
+/* ---- Words for the status ----------------------------------------------------------------------------------- */
 
 struct words {
 	char *buffer;

@@ -38,7 +38,7 @@ bool cp_system_checking(const struct cp_system *self)
 	return self->generation->mode == GENERATION_CHECK;
 }
 
-/* ---- Errors ----------------------------------------------------------------------------------------------------- */
+/* ---- Errors ------------------------------------------------------------------------------------------------- */
 
 const char *system_place(const struct cp_system *system, char *buffer, size_t room)
 {
@@ -70,7 +70,7 @@ void cp_system_error(struct cp_system *self, const char *format, ...)
 		cp_log(CP_ERROR, self->id, "%s", words); /* starting or stopping: no load to report to */
 }
 
-/* ---- Pins ------------------------------------------------------------------------------------------------------- */
+/* ---- Pins --------------------------------------------------------------------------------------------------- */
 
 void cp_system_pin(struct cp_system *self)
 {

@@ -23,7 +23,8 @@ enum { ERRORS_ANSWERED = 100 };
 
 static void begin_next(struct main_task *m);
 
-/* ---- Generations that are not gone ----------------------------------------------------------------------------------- */
+/* ---- Generations that are not gone
+ * ----------------------------------------------------------------------- */
 
 /** One that no plan keeps any more; its memory may go at any time, so it is known by its number. */
 struct retiring {
@@ -85,7 +86,8 @@ static void plan_released(struct plan *plan)
 	cp_post(cp_loop_main(), on_plan_released, plan);
 }
 
-/* ---- Answers ------------------------------------------------------------------------------------------------------------ */
+/* ---- Answers
+ * --------------------------------------------------------------------------------------------- */
 
 static void add_call(struct waiting_call **list, struct admin_call *call)
 {
@@ -102,9 +104,8 @@ static void answer_calls(struct waiting_call **list, uint64_t generation, json_t
 	while (*list) {
 		struct waiting_call *waiting = *list;
 		*list = waiting->next;
-		admin_answer(waiting->call,
-					 errors ? json_pack("{s:b, s:O}", "ok", 0, "errors", errors)
-							: json_pack("{s:b, s:I}", "ok", 1, "generation", (json_int_t)generation));
+		admin_answer(waiting->call, errors ? json_pack("{s:b, s:O}", "ok", 0, "errors", errors)
+										   : json_pack("{s:b, s:I}", "ok", 1, "generation", (json_int_t)generation));
 		free(waiting);
 	}
 	json_decref(errors);
@@ -135,7 +136,8 @@ static void reload_failed(struct main_task *m, const struct report *report, stru
 	answer_calls(calls, 0, errors_json(report));
 }
 
-/* ---- Switching ------------------------------------------------------------------------------------------------------------ */
+/* ---- Switching
+ * ------------------------------------------------------------------------------------------- */
 
 /** A call to one worker and its answer. */
 struct errand {
@@ -169,8 +171,7 @@ static void log_in_use(const struct main_task *m)
 {
 	const struct generation *generation = m->plan->generation;
 	cp_log(CP_INFO, "main", "generation %" PRIu64 " is in use: %u systems, %u addresses, %u workers",
-		   generation->number, (unsigned)generation->system_count, (unsigned)m->plan->count,
-		   (unsigned)m->worker_count);
+		   generation->number, (unsigned)generation->system_count, (unsigned)m->plan->count, (unsigned)m->worker_count);
 }
 
 static void reopen_log(const struct process_settings *settings)
@@ -286,7 +287,8 @@ void change_first(struct main_task *m, struct generation *generation, struct pla
 	begin_prepare(m);
 }
 
-/* ---- Reload --------------------------------------------------------------------------------------------------------------- */
+/* ---- Reload
+ * ---------------------------------------------------------------------------------------------- */
 
 static void load(struct main_task *m, struct waiting_call *calls)
 {
@@ -319,7 +321,8 @@ void change_reload(struct main_task *m, struct admin_call *call)
 		begin_next(m);
 }
 
-/* ---- A router changes its addresses ------------------------------------------------------------------------------------------ */
+/* ---- A router changes its addresses
+ * ---------------------------------------------------------------------- */
 
 static void rebind_failed(struct main_task *m, struct rebind *rebind, const struct report *report)
 {

@@ -17,10 +17,10 @@ struct worker;
  *        ▲           │
  *        └─ broken ◀─┘           any ─▶ closed (conn_task_stop)
  */
-#define CONN_STATES(X)                                                                                                 \
-	X(CONN_OPENING, "opening", "about to listen")                                                                      \
-	X(CONN_ACCEPTING, "accepting", "takes connections")                                                                \
-	X(CONN_PAUSED, "paused", "no descriptors: connections wait in the kernel")                                         \
+#define CONN_STATES(X)                                                         \
+	X(CONN_OPENING, "opening", "about to listen")                              \
+	X(CONN_ACCEPTING, "accepting", "takes connections")                        \
+	X(CONN_PAUSED, "paused", "no descriptors: connections wait in the kernel") \
 	X(CONN_BROKEN, "broken", "the socket failed: opened again after a pause that doubles up to a minute")
 
 enum conn_state {
@@ -32,7 +32,7 @@ enum conn_state {
 struct conn_task {
 	struct conn_task *next; /* the worker's list */
 	struct worker *worker;
-	struct cp_listener *listener; /* bound by the main task, outlives this */
+	struct cp_listener *listener;  /* bound by the main task, outlives this */
 	const struct binding *binding; /* in the plan in use: what its connections are routed by */
 	struct cp_acceptor *acceptor;
 	struct cp_timer retry;
@@ -43,7 +43,8 @@ struct conn_task {
 
 /** Begin to accept. `binding` belongs to the worker's plan. */
 struct conn_task *conn_task_start(struct worker *worker, const struct binding *binding);
-/** The address goes. What has connected already is still taken if `drain`; then the socket is closed. Frees the task. */
+/** The address goes. What has connected already is still taken if `drain`; then the socket is closed. Frees the task.
+ */
 void conn_task_stop(struct conn_task *conn, bool drain);
 
 void conn_task_pause(struct conn_task *conn);

@@ -83,7 +83,7 @@ uint32_t limits_open(const struct limits *limits)
 	return atomic_load_explicit(&limits->open, memory_order_relaxed);
 }
 
-/* ---- Sources ------------------------------------------------------------------------------------------------------ */
+/* ---- Sources ------------------------------------------------------------------------------------------------ */
 
 /** What counts as one source. */
 static struct cp_ip source_of(const struct cp_ip *ip)

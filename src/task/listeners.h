@@ -13,8 +13,8 @@ struct listener_entry {
 	char *key; /* as binding.key */
 	struct cp_listener *listener;
 	struct cp_system *system; /* pinned: whose code the listener is */
-	uint32_t plans; /* that bind it */
-	bool announced; /* in the log */
+	uint32_t plans;           /* that bind it */
+	bool announced;           /* in the log */
 };
 
 struct listeners {

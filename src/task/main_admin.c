@@ -14,7 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- Asking every worker ---------------------------------------------------------------------------------------------- */
+/* ---- Asking every worker
+ * --------------------------------------------------------------------------------- */
 
 typedef json_t *ask_worker(struct worker *worker, void *arg);
 
@@ -70,7 +71,8 @@ static void survey_workers(struct main_task *m, struct admin_call *call, ask_wor
 	}
 }
 
-/* ---- status ---------------------------------------------------------------------------------------------------------------- */
+/* ---- status
+ * ---------------------------------------------------------------------------------------------- */
 
 static void add_counter(const struct counter_info *info, void *arg)
 {
@@ -91,8 +93,8 @@ static json_t *listeners_json(const struct main_task *m)
 	for (const struct listener_entry *entry = m->listeners.first; entry; entry = entry->next) {
 		char bound[512];
 		entry->listener->ops->name(entry->listener, bound, sizeof(bound));
-		json_array_append_new(list, json_pack("{s:s, s:s, s:i}", "address", entry->key, "bound", bound, "workers",
-											  (int)m->worker_count));
+		json_array_append_new(
+			list, json_pack("{s:s, s:s, s:i}", "address", entry->key, "bound", bound, "workers", (int)m->worker_count));
 	}
 	return list;
 }
@@ -124,7 +126,8 @@ static void on_status(struct admin_call *call, void *arg)
 	survey_workers(arg, call, worker_status, NULL, status_done);
 }
 
-/* ---- pipes and kill ------------------------------------------------------------------------------------------------------- */
+/* ---- pipes and kill
+ * -------------------------------------------------------------------------------------- */
 
 static json_t *pipe_json(const struct pipe *p)
 {
@@ -192,7 +195,8 @@ static void on_kill(struct admin_call *call, uint64_t id, void *arg)
 	survey_workers(arg, call, kill_in_worker, copy, kill_done);
 }
 
-/* ---- reload, drain, log ----------------------------------------------------------------------------------------------------- */
+/* ---- reload, drain, log
+ * ---------------------------------------------------------------------------------- */
 
 static void on_reload(struct admin_call *call, void *arg)
 {
@@ -222,7 +226,8 @@ static void on_log(struct admin_call *call, const char *text, void *arg)
 	admin_answer(call, json_pack("{s:b, s:s}", "ok", 1, "level", log_level_text(level)));
 }
 
-/* ---- The socket -------------------------------------------------------------------------------------------------------------- */
+/* ---- The socket
+ * ------------------------------------------------------------------------------------------ */
 
 static const struct admin_ops ops = {
 	.status = on_status,

@@ -14,12 +14,12 @@
  *        │            ▲                        │  └───────────────────▲
  *        └─ failed    └──────── reload ────────┘
  */
-#define MAIN_STATES(X)                                                                                                 \
-	X(MAIN_STARTING, "starting", "loads, binds, makes the workers")                                                    \
-	X(MAIN_PREPARING, "preparing", "workers start the systems of a new generation; the old plan serves")               \
-	X(MAIN_SWITCHING, "switching", "workers go over to a new plan")                                                    \
-	X(MAIN_RUNNING, "running", "all workers use the same plan")                                                        \
-	X(MAIN_DRAINING, "draining", "nothing is accepted; pipes may end by themselves")                                   \
+#define MAIN_STATES(X)                                                                                   \
+	X(MAIN_STARTING, "starting", "loads, binds, makes the workers")                                      \
+	X(MAIN_PREPARING, "preparing", "workers start the systems of a new generation; the old plan serves") \
+	X(MAIN_SWITCHING, "switching", "workers go over to a new plan")                                      \
+	X(MAIN_RUNNING, "running", "all workers use the same plan")                                          \
+	X(MAIN_DRAINING, "draining", "nothing is accepted; pipes may end by themselves")                     \
 	X(MAIN_STOPPING, "stopping", "pipes are closed, generations unload, workers end")
 
 enum main_state {
@@ -38,10 +38,10 @@ struct waiting_call {
 struct change {
 	struct generation *generation; /* new; NULL: the plan is one more of the generation in use */
 	struct plan *plan;
-	struct rebind *rebind;         /* the router's change, or NULL */
-	uint32_t waiting;              /* workers that have not answered */
-	struct cp_error error;         /* the first that a worker answered with */
-	struct waiting_call *calls;    /* to be answered */
+	struct rebind *rebind;      /* the router's change, or NULL */
+	uint32_t waiting;           /* workers that have not answered */
+	struct cp_error error;      /* the first that a worker answered with */
+	struct waiting_call *calls; /* to be answered */
 };
 
 struct main_task {
@@ -54,14 +54,14 @@ struct main_task {
 	struct limits *limits;
 	struct listeners listeners;
 
-	struct plan *plan;               /* in use; NULL before the first */
-	uint32_t generations;            /* loaded, and kept by plans */
-	struct retiring *retiring;       /* those that are being unloaded */
-	uint64_t generation_serial;      /* number of the newest */
-	struct change change;            /* while preparing and switching */
-	bool reload_wanted;              /* again, when this one is through */
+	struct plan *plan;                 /* in use; NULL before the first */
+	uint32_t generations;              /* loaded, and kept by plans */
+	struct retiring *retiring;         /* those that are being unloaded */
+	uint64_t generation_serial;        /* number of the newest */
+	struct change change;              /* while preparing and switching */
+	bool reload_wanted;                /* again, when this one is through */
 	struct waiting_call *reload_calls; /* for that */
-	struct rebind *rebind_wanted;    /* of rebind_generation, when this one is through */
+	struct rebind *rebind_wanted;      /* of rebind_generation, when this one is through */
 	struct generation *rebind_generation;
 	uint64_t reloads_ok, reloads_failed;
 	char *last_error;
@@ -78,8 +78,8 @@ struct main_task {
 	uint32_t workers_draining; /* whose pipes have not all ended */
 	uint32_t workers_busy;     /* stopping: that have not let go of everything */
 	uint64_t started_ms, stopping_ms;
-	bool settled; /* stopping: workers have let go of everything */
-	bool failed;  /* it could not start: exit 1 */
+	bool settled;   /* stopping: workers have let go of everything */
+	bool failed;    /* it could not start: exit 1 */
 	bool once_over; /* main_options.once: the first pipe has ended */
 	int exit_code;
 };
@@ -89,7 +89,7 @@ struct main_task *main_of(struct cp_loop *loop);
 void main_enter(struct main_task *m, enum main_state state);
 const char *main_state_text(enum main_state state);
 
-/* ---- change.c ------------------------------------------------------------------------------------------------------ */
+/* ---- change.c ----------------------------------------------------------------------------------------------- */
 
 extern const struct generation_hooks main_generation_hooks;
 
@@ -104,7 +104,7 @@ json_t *change_pinned(const struct main_task *m);
 /** Give up waiting for changes that were asked for (the process stops). */
 void change_cancel_wanted(struct main_task *m);
 
-/* ---- main_task.c --------------------------------------------------------------------------------------------------- */
+/* ---- main_task.c -------------------------------------------------------------------------------------------- */
 
 /** The hook of generations: makes the workers, the first time. */
 void main_settings_read(const struct process_settings *settings, struct report *report);
@@ -114,13 +114,13 @@ void main_change_over(struct main_task *m, bool failed);
 void main_generation_gone(struct main_task *m);
 void main_begin_drain(struct main_task *m, bool without_limit);
 
-/* ---- main_admin.c -------------------------------------------------------------------------------------------------- */
+/* ---- main_admin.c ------------------------------------------------------------------------------------------- */
 
 /** Open the control socket that the settings name, move it, or close it. Failing is a warning. */
 void main_admin_open(struct main_task *m, const struct process_settings *settings);
 void main_admin_close(struct main_task *m);
 
-/* ---- privileges.c -------------------------------------------------------------------------------------------------- */
+/* ---- privileges.c ------------------------------------------------------------------------------------------- */
 
 /** Raise the soft limit of descriptors to the hard one; warn when it is less than twice the connections allowed. */
 void privileges_raise_limits(uint32_t connections);

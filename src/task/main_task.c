@@ -55,7 +55,8 @@ void main_enter(struct main_task *m, enum main_state state)
 	m->state = state;
 }
 
-/* ---- Stopping -------------------------------------------------------------------------------------------------------- */
+/* ---- Stopping
+ * -------------------------------------------------------------------------------------------- */
 
 static void begin_stop(struct main_task *m);
 
@@ -166,7 +167,8 @@ void main_begin_drain(struct main_task *m, bool without_limit)
 	tell_workers(m, drain, &m->workers_draining);
 }
 
-/* ---- Changes ------------------------------------------------------------------------------------------------------------ */
+/* ---- Changes
+ * --------------------------------------------------------------------------------------------- */
 
 void main_change_over(struct main_task *m, bool failed)
 {
@@ -179,7 +181,8 @@ void main_change_over(struct main_task *m, bool failed)
 		notify_manager("READY=1");
 }
 
-/* ---- Signals ------------------------------------------------------------------------------------------------------------ */
+/* ---- Signals
+ * --------------------------------------------------------------------------------------------- */
 
 /** Not waiting any longer: what is left is closed now. Where even that hangs, the process just ends. */
 static void on_second_signal(struct main_task *m)
@@ -249,7 +252,8 @@ static int watch_signals(struct main_task *m, struct cp_error *error)
 	return m->signal_watch ? CP_OK : CP_EIO;
 }
 
-/* ---- Starting ----------------------------------------------------------------------------------------------------------- */
+/* ---- Starting
+ * -------------------------------------------------------------------------------------------- */
 
 static void make_counters(struct worker_counters *c)
 {
@@ -341,8 +345,7 @@ static int start_workers(struct main_task *m, struct cp_error *error)
 static int start_log(const struct main_options *options, const struct process_settings *settings,
 					 struct cp_error *error)
 {
-	struct log_settings log = {options->quiet ? CP_ERROR : settings->log.level, settings->log.json,
-							   settings->log.file};
+	struct log_settings log = {options->quiet ? CP_ERROR : settings->log.level, settings->log.json, settings->log.file};
 	return log_start(&log, error);
 }
 
@@ -384,9 +387,9 @@ static int start(struct main_task *m)
 	m->generation_serial = 1;
 	struct generation *generation = generation_load(1, &source, &report, &plan);
 	int failed = generation == NULL;
-	if (generation && (set_up(m, &generation->settings, &error) != CP_OK ||
-					   (listeners_bind(&m->listeners, plan, m->worker_count, &report) == CP_OK &&
-						start_workers(m, &error) != CP_OK)))
+	if (generation &&
+		(set_up(m, &generation->settings, &error) != CP_OK ||
+		 (listeners_bind(&m->listeners, plan, m->worker_count, &report) == CP_OK && start_workers(m, &error) != CP_OK)))
 		failed = fail("connpipe: %s\n", &error);
 	if (report.count) {
 		report_print(&report, stderr, "connpipe: ");

@@ -9,7 +9,7 @@
 
 struct main_options {
 	struct generation_source source;
-	bool once; /* end when the first pipe has ended: exit 0 if its cause was `done`, else 1 with the cause on stderr */
+	bool once;  /* end when the first pipe has ended: exit 0 if its cause was `done`, else 1 with the cause on stderr */
 	bool quiet; /* no log lines but errors, whatever the configuration says (for `connect`) */
 };
 

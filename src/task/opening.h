@@ -13,7 +13,7 @@ struct opening;
 typedef void opening_finished(struct opening *opening);
 
 struct opening {
-	struct cp_open open; /* result: open.stream, open.early_sent; or open.error */
+	struct cp_open open;  /* result: open.stream, open.early_sent; or open.error */
 	uint32_t layers_left; /* converters still to be put on */
 	bool accepting;
 	bool in_connector; /* waiting for the connector, not for a converter */

@@ -1,5 +1,5 @@
-/** Pipe: one accepted connection until both ends are closed. Shared by pipe_task.c (its life up to an open way) and
- * pump.c (forwarding).
+/** Pipe: one accepted connection until both ends are closed. pipe_task.c is its life from accepting to targets,
+ * pipe_connect.c from targets to an open way, pump.c forwards; pipe.c is what all states share.
  *
  *     accepted ─▶ handshake ─▶ preamble ─▶ routing ─▶ connecting ─▶ piping ─▶ closing ─▶ closed
  *        │  (layers)   (subports)                                     │           ▲
@@ -21,15 +21,17 @@
 struct worker;
 struct kernel_pipe;
 
+enum { PIPE_TEXT = 1024 }; /* of an address in a log line; longer ones are cut there */
+
 /** X(name, text, meaning) */
-#define PIPE_STATES(X)                                                                                                 \
-	X(PIPE_ACCEPTED, "accepted", "just taken from the listener")                                                       \
-	X(PIPE_HANDSHAKE, "handshake", "the layers of the incoming address are put on (timeouts.handshake)")               \
-	X(PIPE_PREAMBLE, "preamble", "waiting for the bytes that may name a subport (timeouts.preamble)")                  \
-	X(PIPE_ROUTING, "routing", "a router decides; it may be waiting for bytes")                                        \
-	X(PIPE_CONNECTING, "connecting", "the way to a target is opened (timeouts.connect for each attempt)")              \
-	X(PIPE_PIPING, "piping", "bytes flow (timeouts.idle)")                                                             \
-	X(PIPE_CLOSING, "closing", "one end broke; what it sent before is still delivered (timeouts.reset)")               \
+#define PIPE_STATES(X)                                                                                    \
+	X(PIPE_ACCEPTED, "accepted", "just taken from the listener")                                          \
+	X(PIPE_HANDSHAKE, "handshake", "the layers of the incoming address are put on (timeouts.handshake)")  \
+	X(PIPE_PREAMBLE, "preamble", "waiting for the bytes that may name a subport (timeouts.preamble)")     \
+	X(PIPE_ROUTING, "routing", "a router decides; it may be waiting for bytes")                           \
+	X(PIPE_CONNECTING, "connecting", "the way to a target is opened (timeouts.connect for each attempt)") \
+	X(PIPE_PIPING, "piping", "bytes flow (timeouts.idle)")                                                \
+	X(PIPE_CLOSING, "closing", "one end broke; what it sent before is still delivered (timeouts.reset)")  \
 	X(PIPE_CLOSED, "closed", "everything is given back; freed after the turn")
 
 enum pipe_state {
@@ -39,11 +41,11 @@ enum pipe_state {
 };
 
 /** X(name, meaning): the states of one direction. */
-#define FLOW_STATES(X)                                                                                                 \
-	X(FLOW_OPEN, "reads from its source")                                                                              \
-	X(FLOW_DRAINING, "the source has ended; what is pending is still to be written")                                   \
-	X(FLOW_SHUT, "the end was passed on")                                                                              \
-	X(FLOW_HELD, "the sink has no half close: its end waits for the other direction's (timeouts.half_close)")          \
+#define FLOW_STATES(X)                                                                                        \
+	X(FLOW_OPEN, "reads from its source")                                                                     \
+	X(FLOW_DRAINING, "the source has ended; what is pending is still to be written")                          \
+	X(FLOW_SHUT, "the end was passed on")                                                                     \
+	X(FLOW_HELD, "the sink has no half close: its end waits for the other direction's (timeouts.half_close)") \
 	X(FLOW_CUT, "the sink is broken: nothing more can be written")
 
 enum flow_state {
@@ -63,13 +65,13 @@ struct backlog {
 
 /** One direction: flow 0 from the client (end 0) to the target (end 1), flow 1 back. */
 struct flow {
-	uint8_t state;      /* enum flow_state */
-	uint8_t full_reads; /* reads in a row that filled the buffer: bulk, worth splicing */
-	bool blocked;       /* waits until its sink is writable; its source is not read meanwhile */
-	bool pending;       /* has used up its turn and goes on in the next one */
-	bool no_splice;     /* an end refused it, or asked for its descriptor back */
+	uint8_t state;           /* enum flow_state */
+	uint8_t full_reads;      /* reads in a row that filled the buffer: bulk, worth splicing */
+	bool blocked;            /* waits until its sink is writable; its source is not read meanwhile */
+	bool pending;            /* has used up its turn and goes on in the next one */
+	bool no_splice;          /* an end refused it, or asked for its descriptor back */
 	struct backlog *backlog; /* NULL: nothing pending; an idle connection holds none */
-	uint64_t bytes;     /* read from the source, without a preamble */
+	uint64_t bytes;          /* read from the source, without a preamble */
 };
 
 /** What a pipe needs only until it is open; worker-local and used again. */
@@ -81,7 +83,7 @@ struct pipe_setup {
 	struct routing routing;
 	struct opening opening;
 	const struct cp_address *target; /* being tried */
-	const char *router; /* id of the router that decided */
+	const char *router;              /* id of the router that decided */
 	uint32_t target_index;
 	bool retried; /* a target was tried again after descriptors had run out */
 
@@ -98,21 +100,21 @@ struct pipe_setup {
 };
 
 struct pipe {
-	struct pipe *next, **prev;  /* the worker's list of all, later of the dead */
-	struct pipe *next_pending;  /* the worker's list of those that go on in the next turn */
+	struct pipe *next, **prev; /* the worker's list of all, later of the dead */
+	struct pipe *next_pending; /* the worker's list of those that go on in the next turn */
 	struct worker *worker;
-	struct pipe_setup *setup;   /* NULL from piping on */
-	struct cp_stream *end[2];   /* 0: client, 1: target */
+	struct pipe_setup *setup; /* NULL from piping on */
+	struct cp_stream *end[2]; /* 0: client, 1: target */
 	struct flow flow[2];
-	struct cp_timer timer;      /* means what the state says */
+	struct cp_timer timer; /* means what the state says */
 	uint64_t id;
-	uint64_t opened, active;    /* cp_loop_now(): accepted; last byte either way */
-	char *names;                /* incoming, router, target: three texts in a row, each ended by a zero byte */
+	uint64_t opened, active; /* cp_loop_now(): accepted; last byte either way */
+	char *names;             /* incoming, router, target: three texts in a row, each ended by a zero byte */
 	struct cp_peer peer;
-	uint8_t state;              /* enum pipe_state */
-	uint8_t cause;              /* enum cp_cause: set once closing */
-	bool listed_pending;        /* in the worker's list of those that go on in the next turn */
-	bool counted_source;        /* counts towards its source's limit */
+	uint8_t state;       /* enum pipe_state */
+	uint8_t cause;       /* enum cp_cause: set once closing */
+	bool listed_pending; /* in the worker's list of those that go on in the next turn */
+	bool counted_source; /* counts towards its source's limit */
 };
 
 /** Take an accepted connection. Owns the stream, whatever happens. */
@@ -121,6 +123,8 @@ void pipe_start(struct worker *worker, struct plan *plan, const struct binding *
 
 /** The one way to close: both streams, one log line, one counter. @param detail  in the log line, or NULL */
 void pipe_close(struct pipe *pipe, enum cp_cause cause, const char *detail);
+/** Let go of everything that is only needed until the way is open. */
+void pipe_setup_end(struct pipe *pipe);
 /** The last step, after the turn. */
 void pipe_free(struct pipe *pipe);
 void pipe_setup_free(struct pipe_setup *setup);
@@ -128,12 +132,21 @@ void pipe_setup_free(struct pipe_setup *setup);
 /** Change the state; logs it at DEBUG. */
 void pipe_enter(struct pipe *pipe, enum pipe_state state);
 const char *pipe_state_text(enum pipe_state state);
+/** Keep the texts that logs and `ctl pipes` show, as far as they are known: the setup that has them goes. */
+void pipe_keep_names(struct pipe *pipe);
+/** "tcp:127.0.0.1:25565!ssh from 192.0.2.1:51234 by front to tcp:127.0.0.1:22" */
+void pipe_describe(const struct pipe *pipe, char *text, size_t room);
 /** The texts for logs and `ctl pipes`; "" while not known. */
 const char *pipe_incoming(const struct pipe *pipe);
 const char *pipe_router(const struct pipe *pipe);
 const char *pipe_target(const struct pipe *pipe);
 
-/* ---- pump.c: forwarding ------------------------------------------------------------------------------------------ */
+/* ---- pipe_connect.c ----------------------------------------------------------------------------------------- */
+
+/** Try the target whose turn it is (setup->target_index), and the ones behind it until one is open. */
+void pipe_connect_next(struct pipe *pipe);
+
+/* ---- pump.c: forwarding ------------------------------------------------------------------------------------- */
 
 /** Both ends are open: begin. @param first, count  what must be written to the target before anything else
  * @param client_ended  the client's end of file was seen behind it  @param armed  the client's stream is armed */

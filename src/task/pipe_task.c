@@ -6,280 +6,27 @@
  *                                   └─ subports? else straight on
  *
  * In the common case all of this happens in one go, in the call that accepted the connection, with the client's first
- * bytes in the loop's buffer. Where something has to be waited for, those bytes move to memory (keep_first). */
+ * bytes in the loop's buffer (first_bytes.h). Connecting is in pipe_connect.c. */
+#include "first_bytes.h"
 #include "pipe.h"
 
-#include "../base/log.h"
 #include "../base/memory.h"
-#include "../loop/loop.h"
 #include "../stream/preamble.h"
 #include "worker.h"
 
-#include <connpipe/log.h>
-
-#include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-enum {
-	FIRST_ROOM_LEAST = 4096,
-	FIRST_ROOM_MOST = PREAMBLE_MOST + LOOP_BUFFER, /* of first bytes kept while the way is not open */
-	PIPE_TEXT = 1024,                              /* of an address in a log line; longer ones are cut there */
-};
+#include <stddef.h>
 
 static void on_first_bytes(struct pipe *p);
 static void route(struct pipe *p);
 static void routed(struct pipe *p, int result);
-static void connect_next(struct pipe *p);
 
-/* ---- States and texts --------------------------------------------------------------------------------------------- */
-
-const char *pipe_state_text(enum pipe_state state)
-{
-	static const char *const texts[] = {
-#define PIPE_STATE_TEXT(name, text, meaning) text,
-		PIPE_STATES(PIPE_STATE_TEXT)
-#undef PIPE_STATE_TEXT
-	};
-	return texts[state];
-}
-
-void pipe_enter(struct pipe *p, enum pipe_state state)
-{
-	if (cp_log_enabled(CP_DEBUG))
-		cp_log_task(CP_DEBUG, "pipe", p->id, "%s -> %s", pipe_state_text(p->state), pipe_state_text(state));
-	p->state = (uint8_t)state;
-}
-
-static const char *name_at(const struct pipe *p, int index)
-{
-	const char *at = p->names ? p->names : "";
-	for (; index > 0 && p->names; index--)
-		at += strlen(at) + 1;
-	return at;
-}
-
-const char *pipe_incoming(const struct pipe *p)
-{
-	return name_at(p, 0);
-}
-
-const char *pipe_router(const struct pipe *p)
-{
-	return name_at(p, 1);
-}
-
-const char *pipe_target(const struct pipe *p)
-{
-	return name_at(p, 2);
-}
-
-/** Keep the texts that logs and `ctl pipes` show, as far as they are known: the setup that has them goes. */
-static void keep_names(struct pipe *p)
-{
-	const struct pipe_setup *s = p->setup;
-	const char *router = s->router ? s->router : "";
-	char incoming[PIPE_TEXT], target[PIPE_TEXT] = "";
-	cp_address_print(s->request.address, incoming, sizeof(incoming));
-	if (s->target)
-		cp_address_print(s->target, target, sizeof(target));
-	size_t a = strlen(incoming) + 1, b = strlen(router) + 1, c = strlen(target) + 1;
-	free(p->names);
-	p->names = xmalloc(a + b + c);
-	memcpy(p->names, incoming, a);
-	memcpy(p->names + a, router, b);
-	memcpy(p->names + a + b, target, c);
-}
-
-/** "tcp:127.0.0.1:25565!ssh from 192.0.2.1:51234 by front to tcp:127.0.0.1:22" */
-static void describe(const struct pipe *p, char *text, size_t room)
-{
-	char peer[CP_PEER_TEXT];
-	const char *router = pipe_router(p), *target = pipe_target(p);
-	cp_peer_print(&p->peer, peer, sizeof(peer));
-	snprintf(text, room, "%s from %s%s%s%s%s", pipe_incoming(p), peer, *router ? " by " : "", router,
-			 *target ? " to " : "", target);
-}
-
-/* ---- Closing ------------------------------------------------------------------------------------------------------ */
-
-static void log_closed(struct pipe *p, enum cp_cause cause, const char *detail)
-{
-	char text[3 * PIPE_TEXT];
-	uint64_t ms = cp_loop_now(p->worker->loop) - p->opened;
-	if (!cp_log_enabled(CP_INFO) && !p->worker->pipe_closed)
-		return;
-	if (p->setup)
-		keep_names(p);
-	describe(p, text, sizeof(text));
-	cp_log_task(CP_INFO, "pipe", p->id,
-				"closed: %s: %" PRIu64 " bytes in, %" PRIu64 " bytes out, %" PRIu64 ".%03" PRIu64 " s, %s%s%s", text,
-				p->flow[0].bytes, p->flow[1].bytes, ms / 1000, ms % 1000, cp_cause_text(cause), detail ? ": " : "",
-				detail ? detail : "");
-}
-
-/** Let go of everything that is only needed until the way is open. */
-static void setup_end(struct pipe *p)
-{
-	struct pipe_setup *s = p->setup;
-	struct plan *plan = s->plan;
-	p->setup = NULL;
-	worker_setup_put(p->worker, s);
-	plan_unref(plan);
-}
-
-static void cancel_setup(struct pipe *p)
-{
-	switch ((enum pipe_state)p->state) {
-	case PIPE_HANDSHAKE:
-	case PIPE_CONNECTING:
-		opening_cancel(&p->setup->opening);
-		break;
-	case PIPE_ROUTING:
-		if (p->setup->routing.result == CP_AGAIN) /* otherwise it has ended, or nobody was asked */
-			routing_cancel(&p->setup->routing);
-		break;
-	case PIPE_ACCEPTED:
-	case PIPE_PREAMBLE:
-	case PIPE_PIPING:
-	case PIPE_CLOSING:
-	case PIPE_CLOSED:
-		break;
-	}
-}
-
-void pipe_close(struct pipe *p, enum cp_cause cause, const char *detail)
-{
-	struct worker *w = p->worker;
-	if (p->state == PIPE_CLOSED)
-		return;
-	if (p->setup)
-		cancel_setup(p);
-	cp_timer_stop(&p->timer);
-	pump_release(p);
-	for (int i = 0; i < 2; i++) {
-		if (p->end[i])
-			cp_stream_close(p->end[i], cause);
-		p->end[i] = NULL;
-	}
-	log_closed(p, cause, detail);
-	p->cause = (uint8_t)cause;
-	pipe_enter(p, PIPE_CLOSED);
-	cp_count(w->loop, w->counters->closed[cause], 1);
-	cp_count(w->loop, w->counters->open, -1);
-	limits_leave(w->limits);
-	if (p->counted_source)
-		limits_source_leave(w->limits, &p->peer.ip);
-	if (w->pipe_closed)
-		w->pipe_closed(w, p, cause, detail);
-	if (p->setup)
-		setup_end(p);
-	worker_dead(w, p);
-}
-
-void pipe_free(struct pipe *p)
-{
-	free(p->names);
-	free(p);
-}
-
-void pipe_setup_free(struct pipe_setup *s)
-{
-	request_deinit(&s->request);
-	free(s);
-}
-
-/* ---- The client's first bytes --------------------------------------------------------------------------------------- */
-
-/** Where bytes behind the first ones go. @return room there, 0 when there is enough of them */
-static size_t first_space(struct pipe *p, char **at)
-{
-	struct pipe_setup *s = p->setup;
-	if (s->in_one_go) {
-		*at = s->first = p->worker->loop->buffer;
-		return s->first_length ? 0 : LOOP_BUFFER;
-	}
-	if (s->first_room < s->first_length + FIRST_ROOM_LEAST && s->first_room < FIRST_ROOM_MOST) {
-		size_t room = s->first_length * 2 + FIRST_ROOM_LEAST;
-		s->first_room = room < FIRST_ROOM_MOST ? room : FIRST_ROOM_MOST;
-		s->first = xrealloc(s->first, s->first_room);
-	}
-	*at = s->first + s->first_length;
-	return s->first_room - s->first_length;
-}
-
-/** Something has to be waited for: the loop's buffer is for others now. */
-static void keep_first(struct pipe *p)
-{
-	struct pipe_setup *s = p->setup;
-	if (!s->in_one_go)
-		return;
-	char *copy = NULL;
-	if (s->first_length) {
-		copy = xmalloc(s->first_length);
-		memcpy(copy, s->first, s->first_length);
-	}
-	s->in_one_go = false;
-	s->first = copy;
-	s->first_room = s->first_length;
-}
-
-/** Read what the client has sent. @return false when the pipe was closed because the client is gone */
-static bool read_first(struct pipe *p)
-{
-	struct pipe_setup *s = p->setup;
-	bool one_read = s->in_one_go || p->end[0]->messages; /* messages are not joined */
-	while (!s->first_end && !(p->end[0]->messages && s->first_length)) {
-		struct iovec vec;
-		unsigned hints;
-		vec.iov_len = first_space(p, (char **)&vec.iov_base);
-		if (vec.iov_len == 0)
-			return true; /* enough; the rest waits in the kernel until the way is open */
-		ssize_t got = cp_stream_readv(p->end[0], &vec, 1, &hints);
-		s->armed = got == CP_AGAIN || (got > 0 && (hints & CP_READ_DRAINED));
-		if (got == CP_AGAIN)
-			return true;
-		if (got < 0) {
-			pipe_close(p, got == CP_EPROTO ? CP_CAUSE_CLIENT_PROTOCOL : CP_CAUSE_CLIENT_GONE, NULL);
-			return false;
-		}
-		s->first_length += (size_t)got;
-		s->first_end = hints & CP_READ_END;
-		if (s->armed || one_read)
-			return true;
-	}
-	return true;
-}
-
-/** Have the client's stream call when there is more: not every stream says so by itself (CP_READ_DRAINED). */
-static void await_first(struct pipe *p)
-{
-	if (!p->setup->armed)
-		cp_stream_await(p->end[0], CP_READABLE);
-	p->setup->armed = true;
-}
-
-static const char *stream_bytes(const struct pipe_setup *s, size_t *length)
-{
-	*length = s->first_length - s->first_offset;
-	return s->first ? s->first + s->first_offset : "";
-}
-
-static void update_peek(struct pipe_setup *s)
-{
-	s->request.peeked = stream_bytes(s, &s->request.peeked_length);
-	/* Stays set: a router that was told so after a time-out must not be told otherwise, and wait again. */
-	s->request.peeked_end |= s->first_end || s->first_length >= FIRST_ROOM_MOST;
-}
-
-/* ---- Preamble ------------------------------------------------------------------------------------------------------- */
+/* ---- Preamble ----------------------------------------------------------------------------------------------- */
 
 static void found_subport(struct pipe *p, const struct preamble *preamble)
 {
 	struct pipe_setup *s = p->setup;
-	const struct cp_address *address = cp_address_with_multiplex(
-		s->request.address, cp_request_arena(&s->request), preamble->name, preamble->name_length);
+	const struct cp_address *address = cp_address_with_multiplex(s->request.address, cp_request_arena(&s->request),
+																 preamble->name, preamble->name_length);
 	if (address)
 		s->request.address = address;
 	s->first_offset = preamble->length;
@@ -316,13 +63,14 @@ static void look_for_preamble(struct pipe *p)
 			preamble_over(p);
 			break;
 		}
-		keep_first(p);
-		await_first(p);
+		first_keep(p);
+		first_await(p);
 		break;
 	}
 }
 
-/* ---- From accepting to routing --------------------------------------------------------------------------------------- */
+/* ---- From accepting to routing
+ * --------------------------------------------------------------------------- */
 
 static void on_client_ready(struct cp_stream *stream, unsigned events, void *arg)
 {
@@ -335,7 +83,7 @@ static void on_client_ready(struct cp_stream *stream, unsigned events, void *arg
 	p->setup->armed = false;
 	if (p->state == PIPE_CONNECTING)
 		return; /* the first bytes are lent to the connector; the pump reads on */
-	if (read_first(p))
+	if (first_read(p))
 		on_first_bytes(p);
 }
 
@@ -348,7 +96,7 @@ static void on_first_bytes(struct pipe *p)
 		look_for_preamble(p);
 		break;
 	case PIPE_ROUTING:
-		update_peek(s);
+		first_show(s);
 		if (s->routing.wanting_bytes && (s->request.peeked_length >= s->wanted || s->request.peeked_end))
 			routed(p, routing_bytes(&s->routing));
 		break;
@@ -383,7 +131,7 @@ static void handshaken(struct pipe *p)
 	p->peer = *cp_request_peer(&s->request);
 	cp_stream_set_user(p->end[0], on_client_ready, p);
 	s->in_one_go = true;
-	if (!allowed(p) || !read_first(p))
+	if (!allowed(p) || !first_read(p))
 		return;
 	if (!s->binding->subports) {
 		route(p);
@@ -397,8 +145,9 @@ static void handshaken(struct pipe *p)
 
 static enum cp_cause handshake_cause(enum cp_err code)
 {
-	return code == CP_EPROTO ? CP_CAUSE_CLIENT_PROTOCOL
-		   : code == CP_EMFILE || code == CP_ENOMEM ? CP_CAUSE_NO_RESOURCES : CP_CAUSE_CLIENT_GONE;
+	return code == CP_EPROTO                        ? CP_CAUSE_CLIENT_PROTOCOL
+		   : code == CP_EMFILE || code == CP_ENOMEM ? CP_CAUSE_NO_RESOURCES
+													: CP_CAUSE_CLIENT_GONE;
 }
 
 static void on_handshake(struct opening *opening)
@@ -496,7 +245,7 @@ void pipe_start(struct worker *w, struct plan *plan, const struct binding *bindi
 	}
 }
 
-/* ---- Routing ------------------------------------------------------------------------------------------------------- */
+/* ---- Routing ------------------------------------------------------------------------------------------------ */
 
 static void on_routing_changed(struct routing *routing)
 {
@@ -515,7 +264,7 @@ static void route(struct pipe *p)
 		pipe_close(p, CP_CAUSE_NO_ROUTE, name ? "nobody serves this subport" : "nobody serves it without a subport");
 		return;
 	}
-	update_peek(s);
+	first_show(s);
 	s->routing.request = NULL;
 	routed(p, routing_start(&s->routing, &s->request, router, on_routing_changed, p));
 }
@@ -531,7 +280,7 @@ static void wait_for_bytes(struct pipe *p)
 		if (timeout)
 			cp_timer_start(&p->timer, timeout);
 	}
-	await_first(p);
+	first_await(p);
 }
 
 static void routed(struct pipe *p, int result)
@@ -539,8 +288,8 @@ static void routed(struct pipe *p, int result)
 	struct pipe_setup *s = p->setup;
 	s->router = s->routing.router ? s->routing.router->id : NULL;
 	if (result == CP_AGAIN) {
-		keep_first(p);
-		update_peek(s);
+		first_keep(p);
+		first_show(s);
 		if (s->routing.wanting_bytes)
 			wait_for_bytes(p);
 		else
@@ -554,163 +303,5 @@ static void routed(struct pipe *p, int result)
 	}
 	pipe_enter(p, PIPE_CONNECTING);
 	s->target_index = 0;
-	connect_next(p);
-}
-
-/* ---- Connecting ---------------------------------------------------------------------------------------------------- */
-
-static enum cp_cause connect_cause(enum cp_err code)
-{
-	switch (code) {
-	case CP_EREFUSED:
-		return CP_CAUSE_CONNECT_REFUSED;
-	case CP_EUNREACHABLE:
-		return CP_CAUSE_CONNECT_UNREACHABLE;
-	case CP_ETIMEOUT:
-		return CP_CAUSE_CONNECT_TIMEOUT;
-	case CP_ERESOLVE:
-		return CP_CAUSE_CONNECT_RESOLVE;
-	case CP_EMFILE:
-	case CP_ENOMEM:
-		return CP_CAUSE_NO_RESOURCES;
-	case CP_EPROTO:
-		return CP_CAUSE_TARGET_PROTOCOL;
-	case CP_OK:
-	case CP_AGAIN:
-	case CP_EINVAL:
-	case CP_EPERM:
-	case CP_EADDRINUSE:
-	case CP_ERESET:
-	case CP_ELIMIT:
-	case CP_ECANCELED:
-	case CP_ENOTFOUND:
-	case CP_EEXIST:
-	case CP_EUNSUPPORTED:
-	case CP_EIO:
-		break;
-	}
-	return CP_CAUSE_CONNECT_FAILED;
-}
-
-/** What the target gets first: a preamble if its address names a subport, then the client's first bytes. */
-static void early_bytes(struct pipe *p)
-{
-	struct pipe_setup *s = p->setup;
-	size_t length;
-	const char *name = cp_address_multiplex(s->target, &length);
-	s->early_count = 0;
-	if (name) {
-		char *preamble = cp_arena_alloc(cp_request_arena(&s->request), PREAMBLE_MAGIC + 3 + length);
-		s->early[s->early_count++] = (struct iovec){preamble, preamble_write(name, length, preamble)};
-	}
-	const char *bytes = stream_bytes(s, &length);
-	if (length)
-		s->early[s->early_count++] = (struct iovec){(char *)bytes, length};
-}
-
-/** Drop what was sent with the opening. @return how many vectors are left */
-static int skip_sent(struct iovec *vec, int count, size_t sent)
-{
-	int left = 0;
-	for (int i = 0; i < count; i++) {
-		size_t skip = sent < vec[i].iov_len ? sent : vec[i].iov_len;
-		sent -= skip;
-		if (skip < vec[i].iov_len)
-			vec[left++] = (struct iovec){(char *)vec[i].iov_base + skip, vec[i].iov_len - skip};
-	}
-	return left;
-}
-
-static void log_opened(struct pipe *p)
-{
-	char text[3 * PIPE_TEXT];
-	if (!cp_log_enabled(CP_INFO))
-		return;
-	describe(p, text, sizeof(text));
-	cp_log_task(CP_INFO, "pipe", p->id, "opened: %s", text);
-}
-
-/** The way is open: from here on the pipe needs nothing of its generation. */
-static void connected(struct pipe *p)
-{
-	struct pipe_setup *s = p->setup;
-	struct worker *w = p->worker;
-	int left = skip_sent(s->early, s->early_count, s->opening.open.early_sent);
-	stream_bytes(s, &p->flow[0].bytes);
-	p->end[1] = s->opening.open.stream;
-	keep_names(p);
-	cp_count(w->loop, w->counters->opened, 1);
-	cp_count(w->loop, w->counters->bytes_in, (int64_t)p->flow[0].bytes);
-	pipe_enter(p, PIPE_PIPING);
-	log_opened(p);
-	pump_start(p, s->early, left, s->first_end, s->armed);
-	if (p->setup)
-		setup_end(p);
-}
-
-/** One more try for the same target if only a descriptor was missing and one could be given free. */
-static bool should_retry(struct pipe *p)
-{
-	struct pipe_setup *s = p->setup;
-	if (s->opening.open.error.code != CP_EMFILE || s->retried)
-		return false;
-	s->retried = true;
-	return worker_give_reserve(p->worker);
-}
-
-/** @return whether to try once more: the next target, or this one again; otherwise the pipe is closed */
-static bool target_failed(struct pipe *p)
-{
-	struct pipe_setup *s = p->setup;
-	const struct cp_error *error = &s->opening.open.error;
-	if (should_retry(p))
-		return true;
-	s->target_index++;
-	if (s->target_index >= s->routing.answer.target_count) {
-		pipe_close(p, connect_cause(error->code), error->message[0] ? error->message : NULL);
-		return false;
-	}
-	if (cp_log_enabled(CP_INFO)) {
-		char text[PIPE_TEXT];
-		cp_address_print(s->target, text, sizeof(text));
-		cp_log_task(CP_INFO, "pipe", p->id, "target %s failed, trying the next one: %s", text, error->message);
-	}
-	return true;
-}
-
-static void on_opening(struct opening *opening)
-{
-	struct pipe *p = opening->arg;
-	if (opening->open.error.code == CP_OK)
-		connected(p);
-	else if (target_failed(p))
-		connect_next(p);
-}
-
-/** Try the target whose turn it is. @return as opening_connect() */
-static int try_target(struct pipe *p)
-{
-	struct pipe_setup *s = p->setup;
-	s->target = s->routing.answer.targets[s->target_index];
-	s->opening.finished = on_opening;
-	s->opening.arg = p;
-	early_bytes(p);
-	int result = opening_connect(&s->opening, p->worker->loop, s->target, &s->request,
-								 p->worker->settings.timeouts.connect, s->early, s->early_count);
-	if (result == CP_AGAIN && s->in_one_go) { /* the bytes move, and the connector keeps pointing to the vectors */
-		keep_first(p);
-		early_bytes(p);
-	}
-	return result;
-}
-
-/** Try targets until one is open, has to be waited for, or none is left: in a loop, as a list may be long. */
-static void connect_next(struct pipe *p)
-{
-	int result;
-	do
-		result = try_target(p);
-	while (result != CP_OK && result != CP_AGAIN && target_failed(p));
-	if (result == CP_OK)
-		connected(p);
+	pipe_connect_next(p);
 }

@@ -24,8 +24,8 @@
 #include <unistd.h>
 
 enum {
-	PUMP_BUDGET = 16,   /* steps of one direction in one turn: 1 MiB when copying */
-	SPLICE_AFTER = 2,   /* full reads in a row after which splicing pays */
+	PUMP_BUDGET = 16,         /* steps of one direction in one turn: 1 MiB when copying */
+	SPLICE_AFTER = 2,         /* full reads in a row after which splicing pays */
 	SPLICE_LEAST = 16 * 1024, /* splices smaller than this cost more than copying */
 	HALF_CLOSED_MS = 100,     /* one direction has ended: most often the other one does so, too, before that */
 };
@@ -52,7 +52,7 @@ static struct cp_stream *sink(const struct pipe *p, int i)
 	return p->end[!i];
 }
 
-/* ---- Backlog ----------------------------------------------------------------------------------------------------- */
+/* ---- Backlog ------------------------------------------------------------------------------------------------ */
 
 static struct backlog *backlog(struct flow *f)
 {
@@ -98,7 +98,7 @@ static void hold(struct flow *f, const struct iovec *vec, int count, size_t writ
 	}
 }
 
-/* ---- How long it may be quiet ------------------------------------------------------------------------------------- */
+/* ---- How long it may be quiet ------------------------------------------------------------------------------- */
 
 /** Whether timeouts.half_close counts: one direction has ended, and timeouts.idle is not shorter. */
 static bool is_half_closed(const struct pipe *p)
@@ -119,7 +119,7 @@ static void start_timer(struct pipe *p)
 		cp_timer_start(&p->timer, most);
 }
 
-/* ---- What breaks ------------------------------------------------------------------------------------------------- */
+/* ---- What breaks -------------------------------------------------------------------------------------------- */
 
 static enum cp_cause cause_of(int end, int error)
 {
@@ -199,7 +199,7 @@ static enum step finish(struct pipe *p, int i)
 	return STEP_WAIT;
 }
 
-/* ---- Splicing ---------------------------------------------------------------------------------------------------- */
+/* ---- Splicing ----------------------------------------------------------------------------------------------- */
 
 static enum step blocked(struct pipe *p, int i)
 {
@@ -304,7 +304,7 @@ static enum step step_splice(struct pipe *p, int i, int from)
 	return source_broke(p, i, cp_err_from_errno(errno));
 }
 
-/* ---- Copying ----------------------------------------------------------------------------------------------------- */
+/* ---- Copying ------------------------------------------------------------------------------------------------ */
 
 static enum step flush_held(struct pipe *p, int i)
 {
@@ -357,7 +357,8 @@ static enum step step_copy(struct pipe *p, int i)
 	bool message = source(p, i)->messages;
 	enum step step = STEP_AGAIN;
 	if (got > 0 || (message && !(hints & CP_READ_END))) {
-		unsigned flags = message ? (hints & CP_READ_MORE ? CP_WRITE_MORE : 0) | (hints & CP_READ_TEXT ? CP_WRITE_TEXT : 0) : 0;
+		unsigned flags =
+			message ? (hints & CP_READ_MORE ? CP_WRITE_MORE : 0) | (hints & CP_READ_TEXT ? CP_WRITE_TEXT : 0) : 0;
 		vec.iov_len = (size_t)got;
 		step = pass_on(p, i, &vec, 1, flags);
 	}
@@ -370,7 +371,7 @@ static enum step step_copy(struct pipe *p, int i)
 	return hints & CP_READ_DRAINED ? STEP_WAIT : step;
 }
 
-/* ---- The pump ---------------------------------------------------------------------------------------------------- */
+/* ---- The pump ----------------------------------------------------------------------------------------------- */
 
 static enum step pump_step(struct pipe *p, int i)
 {
@@ -485,7 +486,7 @@ void pump_start(struct pipe *p, const struct iovec *first, int count, bool clien
 		look_behind_end(p, 0); /* it may have broken while the way was opened */
 }
 
-/* ---- Time-outs --------------------------------------------------------------------------------------------------- */
+/* ---- Time-outs ---------------------------------------------------------------------------------------------- */
 
 static bool is_state(const struct pipe *p, enum flow_state state)
 {

@@ -20,7 +20,7 @@
 
 enum { STARVED_RETRY_MS = 100, FREE_SETUPS_KEPT = 16 };
 
-/* ---- The end of a turn -------------------------------------------------------------------------------------------- */
+/* ---- The end of a turn -------------------------------------------------------------------------------------- */
 
 static void run_pending(struct worker *w)
 {
@@ -91,7 +91,7 @@ void worker_dead(struct worker *w, struct pipe *p)
 	cp_defer(w->loop, &w->after, on_turn_end);
 }
 
-/* ---- Setups --------------------------------------------------------------------------------------------------------- */
+/* ---- Setups ------------------------------------------------------------------------------------------------- */
 
 struct pipe_setup *worker_setup_get(struct worker *w)
 {
@@ -126,7 +126,7 @@ void worker_setup_put(struct worker *w, struct pipe_setup *s)
 	w->free_setups = s;
 }
 
-/* ---- Descriptors ---------------------------------------------------------------------------------------------------- */
+/* ---- Descriptors -------------------------------------------------------------------------------------------- */
 
 static void keep_reserve(struct worker *w)
 {
@@ -182,7 +182,7 @@ bool worker_give_reserve(struct worker *w)
 	return true;
 }
 
-/* ---- Plans ---------------------------------------------------------------------------------------------------------- */
+/* ---- Plans -------------------------------------------------------------------------------------------------- */
 
 static void use_settings(struct worker *w, const struct process_settings *settings)
 {
@@ -253,7 +253,7 @@ void worker_use_plan(struct worker *w, struct plan *plan)
 		plan_unref(old);
 }
 
-/* ---- Life ----------------------------------------------------------------------------------------------------------- */
+/* ---- Life --------------------------------------------------------------------------------------------------- */
 
 void worker_close_pipes(struct worker *w, enum cp_cause cause)
 {
@@ -268,8 +268,8 @@ void worker_drain(struct worker *w, void (*drained)(struct worker *))
 	tell_drained(w);
 }
 
-struct worker *worker_new(uint32_t index, uint32_t count, const struct worker_counters *counters,
-						  struct limits *limits, struct cp_error *error)
+struct worker *worker_new(uint32_t index, uint32_t count, const struct worker_counters *counters, struct limits *limits,
+						  struct cp_error *error)
 {
 	struct worker *w = xcalloc(1, sizeof(*w));
 	w->loop = loop_new(index, error);
@@ -307,8 +307,7 @@ int worker_start(struct worker *w, struct cp_error *error)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	w->started = result == 0;
 	if (result)
-		return cp_error_set(error, CP_EMFILE, NULL, "cannot start worker %u: %s", (unsigned)w->index,
-							strerror(result));
+		return cp_error_set(error, CP_EMFILE, NULL, "cannot start worker %u: %s", (unsigned)w->index, strerror(result));
 	return CP_OK;
 }
 

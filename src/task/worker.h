@@ -57,7 +57,7 @@ struct worker {
 	bool starved; /* out of descriptors: not accepting until one can be kept back again */
 	struct cp_timer starved_timer;
 
-	bool started; /* the thread runs */
+	bool started;                           /* the thread runs */
 	void (*drained)(struct worker *worker); /* draining: called once when the last pipe has ended */
 
 	/* Set by the main task before the thread starts: */
@@ -66,15 +66,15 @@ struct worker {
 };
 
 /** Make and start worker `index` of `count`. Main task. */
-struct worker *worker_new(uint32_t index, uint32_t count, const struct worker_counters *counters,
-						  struct limits *limits, struct cp_error *error);
+struct worker *worker_new(uint32_t index, uint32_t count, const struct worker_counters *counters, struct limits *limits,
+						  struct cp_error *error);
 int worker_start(struct worker *worker, struct cp_error *error);
 /** Have its loop end. Every plan and pipe is gone already. Main task. */
 void worker_end(struct worker *worker);
 /** Join and free. Main task. */
 void worker_free(struct worker *worker);
 
-/* ---- Called on the worker's thread ------------------------------------------------------------------------------- */
+/* ---- Called on the worker's thread -------------------------------------------------------------------------- */
 
 /** Use another plan (NULL: none): conn tasks start and stop, the others go on with the new one. Takes a reference. */
 void worker_use_plan(struct worker *worker, struct plan *plan);

@@ -34,7 +34,7 @@ struct child {
 	char *program;
 };
 
-/* ---- Its end ---------------------------------------------------------------------------------------------------- */
+/* ---- Its end ------------------------------------------------------------------------------------------------ */
 
 static void child_free(struct child *child)
 {
@@ -115,7 +115,7 @@ void children_end(struct core *core, struct cp_loop *loop, struct cp_system *sys
 	}
 }
 
-/* ---- Its start -------------------------------------------------------------------------------------------------- */
+/* ---- Its start ---------------------------------------------------------------------------------------------- */
 
 /** What a child is given: the socket twice, our stderr, no other descriptor; no blocked and no ignored signal; a
  * process group of its own, so that it can be ended with all that it starts, and so that Ctrl-C in our terminal lets it

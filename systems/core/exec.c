@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- Addresses: a command --------------------------------------------------------------------------------------- */
+/* ---- Addresses: a command ----------------------------------------------------------------------------------- */
 
 static bool is_name_byte(char c)
 {
@@ -82,7 +82,7 @@ static int exec_check(struct cp_connector *connector, const char *alias, struct 
 	return CP_OK;
 }
 
-/* ---- The stream ------------------------------------------------------------------------------------------------- */
+/* ---- The stream --------------------------------------------------------------------------------------------- */
 
 struct exec_stream {
 	struct cp_stream stream; /* first */
@@ -175,7 +175,7 @@ static struct exec_stream *exec_stream_new(struct cp_open *open, struct cp_syste
 	return s;
 }
 
-/* ---- Connecting ------------------------------------------------------------------------------------------------- */
+/* ---- Connecting --------------------------------------------------------------------------------------------- */
 
 /** Our end does not block, the child's does. @return 0, or -1 with errno */
 static int make_pair(int ends[2])
@@ -226,7 +226,7 @@ static int exec_connect(struct cp_connector *connector, struct cp_open *open)
 	return result;
 }
 
-/* ---- The connector ---------------------------------------------------------------------------------------------- */
+/* ---- The connector ------------------------------------------------------------------------------------------ */
 
 static const char *const exec_aliases[] = {"exec", NULL};
 

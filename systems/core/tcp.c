@@ -40,7 +40,7 @@ static const char *open_host(const struct cp_open *open)
 	return open->address->fields.at[TCP_ADDR].value.as.s;
 }
 
-/* ---- One attempt ------------------------------------------------------------------------------------------------ */
+/* ---- One attempt -------------------------------------------------------------------------------------------- */
 
 /** Whether a socket that was told to connect is connected: found out by sending the early bytes if there are any, else
  * by a second connect(). @return 0; EAGAIN or EALREADY: not yet; the errno of the attempt */
@@ -116,7 +116,7 @@ static int attempt_start(struct cp_open *open, const struct cp_peer *peer, int *
 	return result;
 }
 
-/* ---- Openings: what takes longer than a call -------------------------------------------------------------------- */
+/* ---- Openings: what takes longer than a call ---------------------------------------------------------------- */
 
 static void on_timeout(struct cp_timer *timer);
 static void on_writable(int fd, unsigned events, void *arg);
@@ -265,7 +265,7 @@ static void on_timeout(struct cp_timer *timer)
 	opening_go_on(o, result);
 }
 
-/* ---- Names ------------------------------------------------------------------------------------------------------ */
+/* ---- Names -------------------------------------------------------------------------------------------------- */
 
 /** The look-up has an answer: keep it (it is only lent) and begin with the first address. */
 static int opening_resolved(struct opening *o)
@@ -350,7 +350,7 @@ static void tcp_cancel(struct cp_connector *connector, struct cp_open *open)
 	opening_free(o);
 }
 
-/* ---- The connector ---------------------------------------------------------------------------------------------- */
+/* ---- The connector ------------------------------------------------------------------------------------------ */
 
 static const char *const tcp_aliases[] = {"tcp", NULL};
 

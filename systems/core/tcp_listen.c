@@ -67,7 +67,7 @@ struct tcp_acceptor {
 	struct slot slots[ENDPOINTS_MAX];
 };
 
-/* ---- Sockets ---------------------------------------------------------------------------------------------------- */
+/* ---- Sockets ------------------------------------------------------------------------------------------------ */
 
 static int set_option(int fd, int level, int option, int value)
 {
@@ -131,7 +131,7 @@ static int socket_guarding(struct cp_peer *local)
 	return -1;
 }
 
-/* ---- Binding ---------------------------------------------------------------------------------------------------- */
+/* ---- Binding ------------------------------------------------------------------------------------------------ */
 
 static int *listener_socket(struct tcp_listener *listener, uint32_t worker, uint32_t endpoint)
 {
@@ -319,7 +319,7 @@ static size_t tcp_name(const struct cp_listener *base, char *buffer, size_t room
 	return socket_print(listener->name, buffer, room);
 }
 
-/* ---- Accepting -------------------------------------------------------------------------------------------------- */
+/* ---- Accepting ---------------------------------------------------------------------------------------------- */
 
 static void on_connection(int fd, unsigned events, void *arg)
 {

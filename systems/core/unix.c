@@ -37,7 +37,7 @@ void unix_sockaddr(const char *path, struct socket_address *address)
 	address->length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
 }
 
-/* ---- Addresses -------------------------------------------------------------------------------------------------- */
+/* ---- Addresses ---------------------------------------------------------------------------------------------- */
 
 /** Make a relative path whole, and see that it fits a socket's address. */
 static int unix_check(struct cp_connector *connector, const char *alias, struct cp_arena *arena,
@@ -59,7 +59,7 @@ static int unix_check(struct cp_connector *connector, const char *alias, struct 
 	return CP_OK;
 }
 
-/* ---- Connecting ------------------------------------------------------------------------------------------------- */
+/* ---- Connecting --------------------------------------------------------------------------------------------- */
 
 static int connect_failed(struct cp_open *open, int fd, int errnum)
 {
@@ -148,7 +148,7 @@ static void unix_cancel(struct cp_connector *connector, struct cp_open *open)
 	opening_free(o);
 }
 
-/* ---- The connector ---------------------------------------------------------------------------------------------- */
+/* ---- The connector ------------------------------------------------------------------------------------------ */
 
 static const char *const unix_aliases[] = {"unix", NULL};
 

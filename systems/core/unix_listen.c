@@ -31,7 +31,7 @@ struct unix_acceptor {
 	struct cp_watch *watch;
 };
 
-/* ---- Binding ---------------------------------------------------------------------------------------------------- */
+/* ---- Binding ------------------------------------------------------------------------------------------------ */
 
 /** Whether nobody listens behind a socket file any more. */
 static bool is_stale(const char *path, const struct socket_address *address)
@@ -152,7 +152,7 @@ static size_t unix_name(const struct cp_listener *base, char *buffer, size_t roo
 	return socket_print(((const struct unix_listener *)base)->name, buffer, room);
 }
 
-/* ---- Accepting -------------------------------------------------------------------------------------------------- */
+/* ---- Accepting ---------------------------------------------------------------------------------------------- */
 
 static void on_connection(int fd, unsigned events, void *arg)
 {

@@ -20,8 +20,7 @@ struct condition_kind {
 	bool (*holds)(const struct condition *condition, struct cp_request *request);
 };
 
-/* ---- from: the peer's address ---------------------------------------------------------------------------------------
- */
+/* ---- from: the peer's address ------------------------------------------------------------------------------- */
 
 /** `10.0.0.1/8`: the block that its bits behind the prefix hide. @return false if the text is not of that form */
 static bool block_around(const char *text, struct cp_cidr *block)
@@ -112,7 +111,7 @@ static bool from_holds(const struct condition *condition, struct cp_request *req
 }
 
 /* ---- All of them
- * ------------------------------------------------------------------------------------------------------ */
+ * ----------------------------------------------------------------------------------------- */
 
 static const struct condition_kind kinds[] = {
 	{"from", from_read, from_holds}, {"sni", NULL, NULL},  {"alpn", NULL, NULL},

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* ---- Hashing --------------------------------------------------------------------------------------------------- */
+/* ---- Hashing ------------------------------------------------------------------------------------------------ */
 
 #define HASH_FACTOR UINT64_C(0x9e3779b97f4a7c15) /* odd, 2^64 divided by the golden ratio */
 
@@ -39,7 +39,7 @@ static uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t length)
 	return hash_word(hash_word(hash, word), length);
 }
 
-/* ---- Memory ---------------------------------------------------------------------------------------------------- */
+/* ---- Memory ------------------------------------------------------------------------------------------------- */
 
 enum { HUGE_PAGE = 2 << 20, BLOCK_MIN = 4096, BLOCK_MAX = 32 << 20, ALIGNMENT = 8, CACHE_LINE = 64 };
 
@@ -159,8 +159,7 @@ static void slots_add(struct slots *slots, uint64_t hash, void *entry)
 	slots->at[i] = (struct slot){.hash = hash, .entry = entry};
 }
 
-/* ---- Questions: the parts of an address that matter ----------------------------------------------------------------
- */
+/* ---- Questions: the parts of an address that matter --------------------------------------------------------- */
 
 struct text {
 	const char *at; /* NULL: none */
@@ -216,8 +215,7 @@ static const struct cp_value *next_field(const struct question *question, uint32
 	return NULL;
 }
 
-/* ---- Doors --------------------------------------------------------------------------------------------------------
- */
+/* ---- Doors -------------------------------------------------------------------------------------------------- */
 
 /** Fields of one connector have the same kinds at the same places, so that a field is its length, or NONE for null,
  * and its bytes; the length alone tells every other difference. */
@@ -323,7 +321,7 @@ static struct door *door_add(struct keys *keys, struct cp_arena *arena, const st
 }
 
 /* ---- Routes of a door
- * ------------------------------------------------------------------------------------------------ */
+ * ------------------------------------------------------------------------------------ */
 
 static uint64_t route_hash(const struct door *door, struct text path, enum subport subport, struct text name)
 {
@@ -401,7 +399,7 @@ static void route_keep(struct keys *keys, struct door *door, struct route *route
 }
 
 /* ---- All together
- * ---------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------- */
 
 int table_keys_init(struct keys *keys, size_t count)
 {
@@ -480,7 +478,7 @@ bool table_keys_exact(const struct route *route, const struct cp_address *addres
 }
 
 /* ---- Printing
- * -------------------------------------------------------------------------------------------------------- */
+ * -------------------------------------------------------------------------------------------- */
 
 const char *table_keys_address_text(const struct cp_address *address, struct cp_arena *arena)
 {

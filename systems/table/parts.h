@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ---- Goals and routes ------------------------------------------------------------------------------------------ */
+/* ---- Goals and routes --------------------------------------------------------------------------------------- */
 
 struct template;
 struct condition;
@@ -84,7 +84,7 @@ struct route {
 	char text[]; /* the path, then the name of the subport */
 };
 
-/* ---- Keys: finding the route for an address (keys.c) ----------------------------------------------------------- */
+/* ---- Keys: finding the route for an address (keys.c) -------------------------------------------------------- */
 
 /** A socket that has keys. Also in one piece. */
 struct door {
@@ -144,7 +144,7 @@ const char *table_keys_print(const struct route *route, struct cp_arena *arena);
 /** Canonical text of an address, made in `arena`. */
 const char *table_keys_address_text(const struct cp_address *address, struct cp_arena *arena);
 
-/* ---- The table (table.c) --------------------------------------------------------------------------------------- */
+/* ---- The table (table.c) ------------------------------------------------------------------------------------ */
 
 struct table {
 	struct cp_system *system;
@@ -158,7 +158,7 @@ struct table {
 
 extern const struct cp_router_def table_router_def;
 
-/* ---- Reading (reading.c) --------------------------------------------------------------------------------------- */
+/* ---- Reading (reading.c) ------------------------------------------------------------------------------------ */
 
 /** One pass over the routes of a table. */
 struct reading {
@@ -194,7 +194,7 @@ void table_reading_warn(struct reading *reading, const struct cp_settings *setti
 /** A value of the wrong kind: `found` is named. @return false */
 bool table_reading_unexpected(struct reading *reading, const struct cp_settings *setting, const char *expected);
 
-/* ---- Targets (target.c) ---------------------------------------------------------------------------------------- */
+/* ---- Targets (target.c) ------------------------------------------------------------------------------------- */
 
 /** Read what a string, or a list of strings, says to do. @return false after errors were reported */
 bool table_target_read(struct reading *reading, const struct cp_settings *setting, struct goal *goal);
@@ -202,7 +202,7 @@ bool table_target_read(struct reading *reading, const struct cp_settings *settin
 /** Fill an answer with a goal other than GOAL_RULES. A template whose result is no address becomes a refusal. */
 void table_target_answer(const struct goal *goal, struct cp_request *request, struct cp_answer *answer);
 
-/* ---- Templates (template.c) ------------------------------------------------------------------------------------ */
+/* ---- Templates (template.c) --------------------------------------------------------------------------------- */
 
 /** Make a template of an address that was parsed with CP_PARSE_TEMPLATE and has that flag. Never fails; warns of names
  * that look wrong. @param text  the address as it was written */
@@ -214,7 +214,7 @@ const struct template *table_template_read(struct reading *reading, const struct
 const struct cp_address *table_template_expand(const struct template *template, struct cp_request *request,
 											   const char **reason);
 
-/* ---- Conditions (condition.c) ---------------------------------------------------------------------------------- */
+/* ---- Conditions (condition.c) ------------------------------------------------------------------------------- */
 
 /** Read the table `when` of a rule. @return false after errors were reported */
 bool table_condition_read(struct reading *reading, const struct cp_settings *when, struct rule *rule);
@@ -222,7 +222,7 @@ bool table_condition_read(struct reading *reading, const struct cp_settings *whe
 /** Whether all conditions of the rule hold. Explains itself. @param number  of the rule, from 1, for explaining */
 bool table_condition_hold(const struct rule *rule, uint32_t number, struct cp_request *request);
 
-/* ---- Chains of routers (chain.c) ------------------------------------------------------------------------------- */
+/* ---- Chains of routers (chain.c) ---------------------------------------------------------------------------- */
 
 /** Follow every reference of the table, report those that lead back. */
 void table_chain_check(struct table *table);

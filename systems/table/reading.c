@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* ---- Errors
- * ------------------------------------------------------------------------------------------------------------ */
+ * ---------------------------------------------------------------------------------------------- */
 
 enum { MESSAGE = 512 };
 
@@ -95,7 +95,7 @@ bool table_reading_unexpected(struct reading *reading, const struct cp_settings 
 }
 
 /* ---- Addresses
- * --------------------------------------------------------------------------------------------------------- */
+ * ------------------------------------------------------------------------------------------- */
 
 /** The offset in an error of the address parser, whose place is `column N of "text"`. */
 static size_t error_offset(const struct cp_error *error)
@@ -116,7 +116,7 @@ const struct cp_address *table_reading_address(struct reading *reading, const st
 }
 
 /* ---- Keys
- * ----------------------------------------------------------------------------------------------------------------- */
+ * ------------------------------------------------------------------------------------------------ */
 
 static bool same_text(const char *a, const char *b)
 {
@@ -167,7 +167,7 @@ static struct route *read_key(struct reading *reading, const struct cp_settings 
 }
 
 /* ---- Rules
- * ---------------------------------------------------------------------------------------------------------------- */
+ * ----------------------------------------------------------------------------------------------- */
 
 static bool read_rule(struct reading *reading, const struct cp_settings *setting, struct rule *rule)
 {
@@ -204,7 +204,7 @@ static bool read_rules(struct reading *reading, const struct cp_settings *list, 
 }
 
 /* ---- Routes
- * --------------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------- */
 
 static bool is_kind(const struct cp_settings *setting, enum cp_settings_kind kind)
 {

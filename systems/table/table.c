@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 /* ---- Settings
- * ------------------------------------------------------------------------------------------------------------ */
+ * -------------------------------------------------------------------------------------------- */
 
 /** `bind` of the configuration wins over that of the file. */
 static void read_bind(struct table *table, const struct cp_settings *settings, const struct cp_settings *file)
@@ -101,7 +101,7 @@ static void table_unload(struct cp_system *self)
 }
 
 /* ---- Answers
- * ------------------------------------------------------------------------------------------------------------- */
+ * --- */
 
 static void explain_key(const struct route *route, struct cp_request *request)
 {
@@ -177,7 +177,7 @@ const struct cp_router_def table_router_def = {
 };
 
 /* ---- The type
- * -------------------------------------------------------------------------------------------------------------- */
+ * -------------------------------------------------------------------------------------------- */
 
 static const struct cp_system_def table_system = {
 	.abi = CP_ABI_VERSION,

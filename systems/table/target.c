@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* ---- Addresses
- * --------------------------------------------------------------------------------------------------------- */
+ * ------------------------------------------------------------------------------------------- */
 
 static const char *carries_word(bool messages)
 {
@@ -71,7 +71,7 @@ static bool read_address(struct reading *reading, const struct cp_settings *sett
 }
 
 /* ---- References
- * ---------------------------------------------------------------------------------------------------------- */
+ * ------------------------------------------------------------------------------------------ */
 
 static bool reference_address(struct reading *reading, const struct cp_settings *setting, const char *whole,
 							  const char *text, size_t length, struct reference *reference)
@@ -131,7 +131,7 @@ static struct reference *read_reference(struct reading *reading, const struct cp
 }
 
 /* ---- Strings and lists of strings
- * ------------------------------------------------------------------------------------------ */
+ * ------------------------------------------------------------------------ */
 
 static bool read_text(struct reading *reading, const struct cp_settings *setting, const char **text, size_t *length)
 {
@@ -221,7 +221,7 @@ bool table_target_read(struct reading *reading, const struct cp_settings *settin
 }
 
 /* ---- Answers
- * ---------------------------------------------------------------------------------------------------------------- */
+ * --------------------------------------------------------------------------------------------- */
 
 static void refuse(struct cp_answer *answer, const char *reason)
 {

@@ -29,7 +29,7 @@ struct template
 };
 
 /* ---- Reading
- * ----------------------------------------------------------------------------------------------------------- */
+ * --------------------------------------------------------------------------------------------- */
 
 /** Facts that connpipe's own layers find out. Others' converters and routers may find out any. */
 static const char *const known_facts[] = {"sni", "alpn", "proto", "host", "path"};
@@ -125,7 +125,7 @@ const struct template *table_template_read(struct reading *reading, const struct
 }
 
 /* ---- Values
- * -------------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------- */
 
 struct text {
 	const char *at;
@@ -199,7 +199,7 @@ static const char *why_not(struct text value, enum cp_field_role role, bool whol
 }
 
 /* ---- Filling in
- * ------------------------------------------------------------------------------------------------------------ */
+ * ------------------------------------------------------------------------------------------ */
 
 struct filling {
 	const struct template *template;

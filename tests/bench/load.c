@@ -79,7 +79,7 @@ static struct sockaddr_in loopback(uint16_t port)
 		.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
-/* ---- Clients -------------------------------------------------------------------------------------------------------- */
+/* ---- Clients ------------------------------------------------------------------------------------------------ */
 
 static void client_open(struct client *c);
 static void client_begin(struct client *c);
@@ -316,7 +316,7 @@ static void run_clients(void)
 	print_result((double)(now_ns() - began) / 1e9);
 }
 
-/* ---- Servers -------------------------------------------------------------------------------------------------------- */
+/* ---- Servers ------------------------------------------------------------------------------------------------ */
 
 /** What an echo could not write yet. */
 struct served {
@@ -431,7 +431,7 @@ static void run_server(void (*serve)(struct served *))
 	}
 }
 
-/* ---- Command line --------------------------------------------------------------------------------------------------- */
+/* ---- Command line ------------------------------------------------------------------------------------------- */
 
 static int usage(void)
 {

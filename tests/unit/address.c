@@ -65,7 +65,7 @@ static void assert_same(const struct cp_address *a, const struct cp_address *b, 
 	}
 }
 
-/* ---- Good ones --------------------------------------------------------------------------------------------------- */
+/* ---- Good ones ---------------------------------------------------------------------------------------------- */
 
 struct good {
 	const char *text;
@@ -246,7 +246,7 @@ Test(address, length_counts_not_a_zero_byte)
 	cr_assert_eq(cp_address_parse(scope, arena, "tls(\0)+tcp:a:1", 14, 0, &address, NULL), CP_EINVAL);
 }
 
-/* ---- Bad ones ---------------------------------------------------------------------------------------------------- */
+/* ---- Bad ones ----------------------------------------------------------------------------------------------- */
 
 struct bad {
 	const char *text;
@@ -471,7 +471,7 @@ Test(address, own_error_without_place_gets_one)
 	cr_assert_str_eq(error.message, "path of 121 bytes, expected at most 107");
 }
 
-/* ---- Limits ------------------------------------------------------------------------------------------------------ */
+/* ---- Limits ------------------------------------------------------------------------------------------------- */
 
 static char *repeat(const char *head, const char *piece, size_t times, const char *tail)
 {
@@ -528,7 +528,7 @@ Test(address, address_is_small)
 	cp_arena_free(packed);
 }
 
-/* ---- Templates --------------------------------------------------------------------------------------------------- */
+/* ---- Templates ---------------------------------------------------------------------------------------------- */
 
 static const struct good templates[] = {
 	{"tcp:{multiplex}.svc.local:80", NULL},
@@ -601,7 +601,7 @@ Test(address, bad_templates_say_what_and_where)
 		assert_error(&bad_templates[i], CP_PARSE_TEMPLATE);
 }
 
-/* ---- Printing ---------------------------------------------------------------------------------------------------- */
+/* ---- Printing ----------------------------------------------------------------------------------------------- */
 
 Test(address, print_is_cut_as_snprintf_does)
 {

@@ -27,7 +27,7 @@
 		"multiplex", CP_STRING, CP_ROLE_MULTIPLEX, true \
 	}
 
-/* ---- unix -------------------------------------------------------------------------------------------------------- */
+/* ---- unix --------------------------------------------------------------------------------------------------- */
 
 static int unix_check(struct cp_connector *connector, const char *alias, struct cp_arena *arena,
 					  struct cp_value *values, struct cp_error *error)
@@ -45,8 +45,7 @@ static int unix_check(struct cp_connector *connector, const char *alias, struct 
 	return CP_OK;
 }
 
-/* ---- exec, reject: one string, taken as it is ----------------------------------------------------------------------
- */
+/* ---- exec, reject: one string, taken as it is --------------------------------------------------------------- */
 
 static int literal_parse(struct cp_connector *connector, const char *alias, const struct cp_part *rest,
 						 struct cp_arena *arena, struct cp_value *values, struct cp_error *error)
@@ -64,8 +63,7 @@ static size_t literal_format(const struct cp_address *address, char *buffer, siz
 	return cp_value_print(&address->fields.at[0].value, buffer, room);
 }
 
-/* ---- typed: numbers and a word between commas ----------------------------------------------------------------------
- */
+/* ---- typed: numbers and a word between commas --------------------------------------------------------------- */
 
 static int typed_parse(struct cp_connector *connector, const char *alias, const struct cp_part *rest,
 					   struct cp_arena *arena, struct cp_value *values, struct cp_error *error)
@@ -120,8 +118,7 @@ static size_t typed_format(const struct cp_address *address, char *buffer, size_
 	return length;
 }
 
-/* ---- Converters ----------------------------------------------------------------------------------------------------
- */
+/* ---- Converters --------------------------------------------------------------------------------------------- */
 
 static int tls_check(const struct cp_converter *converter, const char *argument, struct cp_error *error)
 {
@@ -139,8 +136,7 @@ static int proxy_check(const struct cp_converter *converter, const char *argumen
 	return cp_error_set(error, CP_EINVAL, NULL, "mode \"%s\", expected v1 or v2", argument);
 }
 
-/* ---- The scope -----------------------------------------------------------------------------------------------------
- */
+/* ---- The scope ---------------------------------------------------------------------------------------------- */
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 

@@ -70,7 +70,7 @@ static const char *printed(const struct cp_address *address)
 	return buffer;
 }
 
-/* ---- Making ------------------------------------------------------------------------------------------------------ */
+/* ---- Making ------------------------------------------------------------------------------------------------- */
 
 static void assert_made(const struct input *input, const char *expected)
 {
@@ -248,7 +248,7 @@ Test(address_fields, expanded_template_is_checked)
 				 CP_EINVAL);
 }
 
-/* ---- Looking ----------------------------------------------------------------------------------------------------- */
+/* ---- Looking ------------------------------------------------------------------------------------------------ */
 
 Test(address_fields, all_fields_are_there_in_the_order_of_the_connector)
 {

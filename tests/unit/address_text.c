@@ -11,7 +11,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 
-/* ---- UTF-8 ------------------------------------------------------------------------------------------------------- */
+/* ---- UTF-8 -------------------------------------------------------------------------------------------------- */
 
 static const char *const valid[] = {
 	"",
@@ -92,7 +92,7 @@ Test(address_text, utf8_is_that_of_rfc_3629)
 	cr_assert_not(cp_utf8_valid("Größe", 3), "cut in the middle of a character");
 }
 
-/* ---- Escaping ---------------------------------------------------------------------------------------------------- */
+/* ---- Escaping ----------------------------------------------------------------------------------------------- */
 
 Test(address_text, escape)
 {
@@ -191,8 +191,7 @@ Test(address_text, part_error_returns_its_code)
 	cr_assert_eq(cp_part_error(&part, 1, CP_EINVAL, NULL, "x"), CP_EINVAL);
 }
 
-/* ---- The shared parser ---------------------------------------------------------------------------------------------
- */
+/* ---- The shared parser -------------------------------------------------------------------------------------- */
 
 static void assert_part(const struct cp_part *part, const char *expected, size_t column, const char *text)
 {
@@ -239,8 +238,7 @@ Test(address_text, rest_is_taken_apart)
 	}
 }
 
-/* ---- Near names ----------------------------------------------------------------------------------------------------
- */
+/* ---- Near names --------------------------------------------------------------------------------------------- */
 
 Test(address_text, near_names)
 {

@@ -104,7 +104,7 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* ---- Without a writer ---------------------------------------------------------------------------------------- */
+/* ---- Without a writer --------------------------------------------------------------------------------------- */
 
 /* Put something else in the place of stderr. */
 static void replace_stderr(int fd)
@@ -158,7 +158,7 @@ Test(log, after_stop_too)
 	cr_assert_str_eq(line + 25, "ERROR base] to stderr\n");
 }
 
-/* ---- Levels, settings, files --------------------------------------------------------------------------------- */
+/* ---- Levels, settings, files -------------------------------------------------------------------------------- */
 
 Test(log, writes_up_to_its_level)
 {
@@ -297,7 +297,7 @@ Test(log, report_is_one_error_a_line)
 	cr_assert_str_eq(messages(path), "ERROR config] config.toml:1:2: bad\\x0athing|ERROR config] no place");
 }
 
-/* ---- Sinks that are stuck ------------------------------------------------------------------------------------ */
+/* ---- Sinks that are stuck ----------------------------------------------------------------------------------- */
 
 /* Log until lines are lost. @return how many were logged, numbered from 1 */
 static unsigned log_until_lost(void)
@@ -479,7 +479,7 @@ Test(log, a_sink_that_waits_is_written_in_small_pieces)
 	cr_assert_gt(log_sink_write(&sink, bytes, 1), 0);
 }
 
-/* ---- Sinks that refuse --------------------------------------------------------------------------------------- */
+/* ---- Sinks that refuse -------------------------------------------------------------------------------------- */
 
 static void await_lost(uint64_t lines)
 {
@@ -569,7 +569,7 @@ Test(log, a_line_cut_in_two_does_not_spoil_the_next)
 	free(text);
 }
 
-/* ---- Threads ------------------------------------------------------------------------------------------------- */
+/* ---- Threads ------------------------------------------------------------------------------------------------ */
 
 enum { THREADS = 4, LINES = 3000 };
 

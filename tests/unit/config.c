@@ -37,7 +37,7 @@ static void remove_directory(const char *path, const char *const *files)
 	cr_assert_eq(rmdir(path), 0);
 }
 
-/* ---- Tables and arrays ------------------------------------------------------------------------------------------- */
+/* ---- Tables and arrays -------------------------------------------------------------------------------------- */
 
 Test(config, members_come_in_the_order_of_the_file)
 {
@@ -173,7 +173,7 @@ Test(config, errors_inside_a_key)
 	fixture_end(&f);
 }
 
-/* ---- Unknown keys ------------------------------------------------------------------------------------------------ */
+/* ---- Unknown keys ------------------------------------------------------------------------------------------- */
 
 Test(config, unknown_keys_are_reported_with_near_names)
 {
@@ -239,7 +239,7 @@ Test(config, keys_with_zero_bytes_are_refused)
 	fixture_end(&f);
 }
 
-/* ---- Systems ----------------------------------------------------------------------------------------------------- */
+/* ---- Systems ------------------------------------------------------------------------------------------------ */
 
 Test(config, systems_are_the_tables_but_one_in_the_order_of_the_file)
 {
@@ -279,7 +279,7 @@ Test(config, an_empty_configuration_has_no_systems)
 	}
 }
 
-/* ---- What cannot be parsed --------------------------------------------------------------------------------------- */
+/* ---- What cannot be parsed ---------------------------------------------------------------------------------- */
 
 static void expect_refused(const char *text, const char *error)
 {
@@ -360,7 +360,7 @@ Test(config, nesting_is_bounded)
 	fixture_end(&f);
 }
 
-/* ---- Files ------------------------------------------------------------------------------------------------------- */
+/* ---- Files -------------------------------------------------------------------------------------------------- */
 
 Test(config, the_file_is_shown_as_it_was_named)
 {

@@ -125,8 +125,7 @@ Test(core_address, fields_make_a_command_canonical)
 	cr_expect_str_eq(printed(address), "exec:echo 'a b' 'c d'");
 }
 
-/* ---- Words --------------------------------------------------------------------------------------------------------
- */
+/* ---- Words -------------------------------------------------------------------------------------------------- */
 
 Test(core_words, are_split_as_a_shell_does)
 {

@@ -118,7 +118,7 @@ static inline int open_descriptors(void)
 	return count;
 }
 
-/* ---- Addresses --------------------------------------------------------------------------------------------------- */
+/* ---- Addresses ---------------------------------------------------------------------------------------------- */
 
 static inline const struct cp_address *address_of(const char *text)
 {
@@ -137,7 +137,7 @@ static inline const struct cp_address *address_of_port(uint16_t port)
 	return address_of(text);
 }
 
-/* ---- Listeners --------------------------------------------------------------------------------------------------- */
+/* ---- Listeners ---------------------------------------------------------------------------------------------- */
 
 static inline struct cp_listener *bind_to(const char *text, uint32_t workers)
 {
@@ -216,7 +216,7 @@ static inline void accepting_stop(struct accepting *a)
 	a->acceptor->listener->ops->close(a->acceptor);
 }
 
-/* ---- Openings ---------------------------------------------------------------------------------------------------- */
+/* ---- Openings ----------------------------------------------------------------------------------------------- */
 
 /** A connect, until it has ended. */
 struct connecting {
@@ -274,7 +274,7 @@ static inline struct cp_stream *stream_to(const char *text)
 	return c.open.stream;
 }
 
-/* ---- Streams ----------------------------------------------------------------------------------------------------- */
+/* ---- Streams ------------------------------------------------------------------------------------------------ */
 
 /** Reads everything. */
 struct reader {

@@ -49,7 +49,7 @@ static uint16_t silent_port(int *fd)
 	return ntohs(at.sin_port);
 }
 
-/* ---- Listening --------------------------------------------------------------------------------------------------- */
+/* ---- Listening ---------------------------------------------------------------------------------------------- */
 
 Test(core_tcp, port_0_becomes_a_number)
 {
@@ -235,8 +235,7 @@ Test(core_tcp, without_descriptors_the_connection_waits)
 	unbind(listener);
 }
 
-/* ---- Exclusive, and spread ----------------------------------------------------------------------------------------
- */
+/* ---- Exclusive, and spread ---------------------------------------------------------------------------------- */
 
 /** In a process of its own, try to bind `port` by the connector. @return the code */
 static int bind_in_other_process(uint16_t port)
@@ -390,8 +389,7 @@ Test(core_tcp, connections_spread_over_all_workers)
 	unbind(listener);
 }
 
-/* ---- Connecting ---------------------------------------------------------------------------------------------------
- */
+/* ---- Connecting --------------------------------------------------------------------------------------------- */
 
 Test(core_tcp, a_refusal_says_which_address)
 {

@@ -25,7 +25,7 @@ static void tear_down(void)
 
 TestSuite(loop_post, .init = set_up, .fini = tear_down, .timeout = 60);
 
-/* ---- Posting ----------------------------------------------------------------------------------------------------- */
+/* ---- Posting ------------------------------------------------------------------------------------------------ */
 
 static unsigned next_of[POSTERS], seen;
 
@@ -138,7 +138,7 @@ Test(loop_post, threads_that_post_while_a_loop_ends_are_refused_from_then_on)
 	cr_assert_leq(ran, atomic_load(&accepted));
 }
 
-/* ---- Blocking work ----------------------------------------------------------------------------------------------- */
+/* ---- Blocking work ------------------------------------------------------------------------------------------ */
 
 static pthread_barrier_t barrier;
 static atomic_uint at_work, most_at_work;

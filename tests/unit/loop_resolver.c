@@ -123,7 +123,7 @@ static void wait_until_it_gives(const char *host, const char *expected)
 		run_for(1);
 }
 
-/* ---- Without a query --------------------------------------------------------------------------------------------- */
+/* ---- Without a query ---------------------------------------------------------------------------------------- */
 
 Test(loop_resolver, literal_addresses_answer_at_once)
 {
@@ -184,7 +184,7 @@ Test(loop_resolver, localhost_is_both_loopback_addresses_and_never_asked_for)
 	cr_assert_str_eq(addresses_of(&look, "notlocalhost"), "192.0.2.1");
 }
 
-/* ---- Answers ----------------------------------------------------------------------------------------------------- */
+/* ---- Answers ------------------------------------------------------------------------------------------------ */
 
 Test(loop_resolver, a_name_is_asked_for_once_and_then_known)
 {
@@ -244,7 +244,7 @@ Test(loop_resolver, an_answer_with_a_wrong_id_is_not_believed)
 	cr_assert_str_eq(addresses_of(&look, "spoofed.example.test"), "192.0.2.1");
 }
 
-/* ---- Time -------------------------------------------------------------------------------------------------------- */
+/* ---- Time --------------------------------------------------------------------------------------------------- */
 
 Test(loop_resolver, an_answer_whose_time_has_passed_serves_while_it_is_refreshed)
 {
@@ -339,7 +339,7 @@ Test(loop_resolver, addresses_of_an_answer_at_once_last_for_the_turn)
 	cr_assert(last.checked);
 }
 
-/* ---- Failures ---------------------------------------------------------------------------------------------------- */
+/* ---- Failures ----------------------------------------------------------------------------------------------- */
 
 static unsigned lines_with(const char *file, const char *text)
 {
@@ -499,7 +499,7 @@ Test(loop_resolver, name_servers_that_make_no_sense_are_an_error)
 	cr_assert_eq(look.result, CP_ERESOLVE, "%s", look.text);
 }
 
-/* ---- Cancelling -------------------------------------------------------------------------------------------------- */
+/* ---- Cancelling --------------------------------------------------------------------------------------------- */
 
 Test(loop_resolver, a_cancelled_look_up_is_not_called)
 {
@@ -567,7 +567,7 @@ Test(loop_resolver, a_loop_may_be_freed_with_look_ups_under_way)
 	cr_assert_eq(look.called, 0);
 }
 
-/* ---- Many -------------------------------------------------------------------------------------------------------- */
+/* ---- Many --------------------------------------------------------------------------------------------------- */
 
 Test(loop_resolver, more_names_at_once_than_are_kept_is_an_error_that_says_so)
 {

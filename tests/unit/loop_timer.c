@@ -88,7 +88,7 @@ Test(loop_timer, a_timer_started_late_in_a_long_turn_is_not_early)
 	cr_assert_geq(clock_ms() - begin, 50);
 }
 
-/* ---- Many at once ------------------------------------------------------------------------------------------------ */
+/* ---- Many at once ------------------------------------------------------------------------------------------- */
 
 struct many {
 	struct cp_timer timer; /* first */
@@ -148,7 +148,7 @@ Test(loop_timer, thousands_that_start_and_stop_each_other_all_fire_in_time)
 		cr_assert(!cp_timer_running(&many[i].timer) && many[i].due <= 0);
 }
 
-/* ---- Inside callbacks -------------------------------------------------------------------------------------------- */
+/* ---- Inside callbacks --------------------------------------------------------------------------------------- */
 
 static struct cp_timer *others[3];
 static unsigned fired_count;
@@ -176,7 +176,7 @@ Test(loop_timer, a_timer_may_stop_and_free_others_that_are_due_at_once)
 	cr_assert_eq(fired_count, 1);
 }
 
-/* ---- A loop that was busy ---------------------------------------------------------------------------------------- */
+/* ---- A loop that was busy ----------------------------------------------------------------------------------- */
 
 enum { OVERDUE = 8 };
 
@@ -261,7 +261,7 @@ Test(loop_timer, a_timer_may_restart_itself_without_delay_and_others_go_on)
 	cp_timer_stop(&timer);
 }
 
-/* ---- Long ones --------------------------------------------------------------------------------------------------- */
+/* ---- Long ones ---------------------------------------------------------------------------------------------- */
 
 static void never(struct cp_timer *timer)
 {

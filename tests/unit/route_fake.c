@@ -105,7 +105,7 @@ const struct cp_address *fake_address(struct fake *fake, const char *text)
 	return address;
 }
 
-/* ---- Routers ---------------------------------------------------------------------------------------------------- */
+/* ---- Routers ------------------------------------------------------------------------------------------------ */
 
 static int route(struct cp_router *router, struct cp_request *request, struct cp_answer *answer, struct cp_error *error)
 {
@@ -130,7 +130,7 @@ void fake_router_init(struct fake *fake, struct fake_router *router, const char 
 	cr_assert_eq(scope_add_router(fake->scope, &router->router, "test", &error), CP_OK);
 }
 
-/* ---- Requests --------------------------------------------------------------------------------------------------- */
+/* ---- Requests ----------------------------------------------------------------------------------------------- */
 
 static void on_explain(void *arg, const char *line)
 {

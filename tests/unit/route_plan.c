@@ -49,7 +49,7 @@ static const char *who(const struct plan *plan, const char *multiplex)
 	return router ? router->id : "nobody";
 }
 
-/* ---- Grouping and asking ---------------------------------------------------------------------------------------- */
+/* ---- Grouping and asking ------------------------------------------------------------------------------------ */
 
 Test(plan, nothing_claimed_is_an_empty_plan)
 {
@@ -158,7 +158,7 @@ Test(plan, the_plan_outlives_the_claimed_addresses)
 	plan_free(plan);
 }
 
-/* ---- Conflicts -------------------------------------------------------------------------------------------------- */
+/* ---- Conflicts ---------------------------------------------------------------------------------------------- */
 
 /** The only error, with its place and two things that it has to name. */
 static void expect_error(const char *where, const char *text, const char *also)
@@ -266,7 +266,7 @@ Test(plan, converter_that_does_not_fit_what_is_below)
 	expect_error("", "the converter \"byte\"", "carries messages");
 }
 
-/* ---- Many ------------------------------------------------------------------------------------------------------- */
+/* ---- Many --------------------------------------------------------------------------------------------------- */
 
 enum { MANY = 100000 };
 
@@ -332,7 +332,7 @@ Test(plan, one_subport_on_many_sockets_is_no_conflict)
 	free(list);
 }
 
-/* ---- What an address carries ------------------------------------------------------------------------------------ */
+/* ---- What an address carries -------------------------------------------------------------------------------- */
 
 static const char *carries(const char *text)
 {

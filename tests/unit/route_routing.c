@@ -19,7 +19,7 @@ static void teardown(void)
 
 TestSuite(routing, .init = setup, .fini = teardown);
 
-/* ---- Scripts ---------------------------------------------------------------------------------------------------- */
+/* ---- Scripts ------------------------------------------------------------------------------------------------ */
 
 static void fill_targets(struct fake_router *self, struct cp_answer *answer)
 {
@@ -123,7 +123,7 @@ static void arrive(const char *bytes, bool end)
 	fake.request.peeked_end = end;
 }
 
-/* ---- Answers at once -------------------------------------------------------------------------------------------- */
+/* ---- Answers at once ---------------------------------------------------------------------------------------- */
 
 Test(routing, targets_are_handed_on_in_order)
 {
@@ -205,7 +205,7 @@ Test(routing, target_with_an_accepting_converter_is_a_failure)
 	expect_bad_targets(fake_address(&fake, "front+fake:10.0.0.1:81"), "only works where a connection is accepted");
 }
 
-/* ---- Chains ----------------------------------------------------------------------------------------------------- */
+/* ---- Chains ------------------------------------------------------------------------------------------------- */
 
 Test(routing, next_router_is_asked_about_the_same_address)
 {
@@ -271,7 +271,7 @@ Test(routing, chain_of_as_many_routers_as_allowed_arrives)
 	cr_assert_eq(fake_start(&fake, &routers[0]), CP_OK);
 }
 
-/* ---- Later answers ---------------------------------------------------------------------------------------------- */
+/* ---- Later answers ------------------------------------------------------------------------------------------ */
 
 Test(routing, later_answer_calls_changed_once)
 {
@@ -335,7 +335,7 @@ Test(routing, cancel_tells_the_router_that_is_waiting)
 	cr_assert_null(fake.request.routing);
 }
 
-/* ---- Bytes ------------------------------------------------------------------------------------------------------ */
+/* ---- Bytes -------------------------------------------------------------------------------------------------- */
 
 Test(routing, router_is_asked_again_when_it_has_its_bytes)
 {
@@ -403,7 +403,7 @@ Test(routing, cancel_while_wanting_bytes_tells_only_a_router_with_state)
 	cr_assert_eq(rules.cancelled, 1);
 }
 
-/* ---- The request ------------------------------------------------------------------------------------------------ */
+/* ---- The request -------------------------------------------------------------------------------------------- */
 
 Test(routing, facts_are_copied_and_replaced)
 {

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- The diary -------------------------------------------------------------------------------------------------- */
+/* ---- The diary ---------------------------------------------------------------------------------------------- */
 
 static pthread_mutex_t diary_lock = PTHREAD_MUTEX_INITIALIZER;
 static char diary[8192], taken[8192];
@@ -49,7 +49,7 @@ unsigned diary_count(const char *what)
 	return count;
 }
 
-/* ---- The type `fake` -------------------------------------------------------------------------------------------- */
+/* ---- The type `fake` ---------------------------------------------------------------------------------------- */
 
 struct fake_data {
 	const char *fail; /* alive while the settings are, like the arena's addresses until unload */
@@ -204,7 +204,7 @@ const struct cp_system_def fake_type = {
 	.unload = fake_type_unload,
 };
 
-/* ---- The compiled-in system ------------------------------------------------------------------------------------- */
+/* ---- The compiled-in system --------------------------------------------------------------------------------- */
 
 static int never_bind(struct cp_connector *connector, const struct cp_address *address, uint32_t workers,
 					  struct cp_listener **out, struct cp_error *error)
@@ -249,7 +249,7 @@ static const struct cp_system_def base_system = {
 /* In place of the program's own list, so that only made-up systems are loaded here. */
 const struct cp_system_def *const builtin_systems[] = {&base_system, NULL};
 
-/* ---- Loading ---------------------------------------------------------------------------------------------------- */
+/* ---- Loading ------------------------------------------------------------------------------------------------ */
 
 static void load(struct fake_load *load, const char *text, const struct generation_hooks *hooks,
 				 const struct cp_system_def *const *extra)
@@ -290,7 +290,7 @@ struct cp_system *fake_system(const struct fake_load *load, const char *id)
 	return NULL;
 }
 
-/* ---- Threads ---------------------------------------------------------------------------------------------------- */
+/* ---- Threads ------------------------------------------------------------------------------------------------ */
 
 static void *run_worker(void *loop)
 {

@@ -42,7 +42,7 @@ bool fake_load_error(const struct fake_load *load, const char *where, const char
 /** The system of that id. */
 struct cp_system *fake_system(const struct fake_load *load, const char *id);
 
-/* ---- Threads ---------------------------------------------------------------------------------------------------- */
+/* ---- Threads ------------------------------------------------------------------------------------------------ */
 
 enum { FAKE_WORKERS = 2 };
 

@@ -61,7 +61,7 @@ static void load_text(const char *text)
 	diary_take();
 }
 
-/* ---- Plans ------------------------------------------------------------------------------------------------------ */
+/* ---- Plans -------------------------------------------------------------------------------------------------- */
 
 static struct plan *released;
 
@@ -113,7 +113,7 @@ Test(system_life, a_second_plan_keeps_the_generation)
 	run_until_gone();
 }
 
-/* ---- Workers ---------------------------------------------------------------------------------------------------- */
+/* ---- Workers ------------------------------------------------------------------------------------------------ */
 
 Test(system_life, each_system_stops_on_all_workers_before_it_unloads_and_the_next_stops)
 {
@@ -172,7 +172,7 @@ Test(system_life, stops_only_where_it_was_started)
 	cr_assert_str_eq(diary_take(), "stop a on 1, unload a, unload base, gone 1");
 }
 
-/* ---- Pins ------------------------------------------------------------------------------------------------------- */
+/* ---- Pins --------------------------------------------------------------------------------------------------- */
 
 static void note_then_unpin(struct cp_loop *loop, void *system)
 {
@@ -331,7 +331,7 @@ Test(system_life, failed_load_unloads_a_pinned_system_as_soon_as_it_can)
 	cr_assert_str_eq(diary_take(), "unload pinned, unload base");
 }
 
-/* ---- Routers that change their addresses ------------------------------------------------------------------------ */
+/* ---- Routers that change their addresses -------------------------------------------------------------------- */
 
 static struct rebind *held;
 static unsigned begun;

@@ -19,7 +19,7 @@ static void teardown(void)
 
 TestSuite(system_load, .fini = teardown);
 
-/* ---- Order ------------------------------------------------------------------------------------------------------ */
+/* ---- Order -------------------------------------------------------------------------------------------------- */
 
 Test(system_load, phases_run_one_after_the_other_in_the_order_of_the_file)
 {
@@ -65,7 +65,7 @@ Test(system_load, extra_systems_come_between_builtin_ones_and_tables)
 	cr_assert_str_eq(diary_take(), "load base, load extra, load a, link a, check a");
 }
 
-/* ---- Phases that fail ------------------------------------------------------------------------------------------- */
+/* ---- Phases that fail --------------------------------------------------------------------------------------- */
 
 Test(system_load, failed_load_leaves_its_system_out_and_goes_on_with_the_others)
 {
@@ -129,7 +129,7 @@ Test(system_load, key_outside_of_every_table)
 	cr_assert(fake_load_error(&load, "t:1:10", "expected a table"));
 }
 
-/* ---- Types ------------------------------------------------------------------------------------------------------ */
+/* ---- Types -------------------------------------------------------------------------------------------------- */
 
 Test(system_load, unknown_type_with_a_near_name)
 {
@@ -150,7 +150,7 @@ Test(system_load, type_of_the_wrong_kind)
 	cr_assert(fake_load_error(&load, "t:2:8", "string"));
 }
 
-/* ---- Definitions that do not fit -------------------------------------------------------------------------------- */
+/* ---- Definitions that do not fit ---------------------------------------------------------------------------- */
 
 static const struct cp_system_def foreign_system = {
 	.abi = CP_ABI_VERSION + 7, .size = sizeof(foreign_system), .id = "foreign", .load = extra_load};
@@ -180,7 +180,7 @@ Test(system_load, id_that_no_address_could_name)
 	cr_assert(fake_load_error(&load, "t:1:2", "its id contains a space"));
 }
 
-/* ---- One id, twice ---------------------------------------------------------------------------------------------- */
+/* ---- One id, twice ------------------------------------------------------------------------------------------ */
 
 Test(system_load, second_system_from_the_same_origin_is_dropped)
 {
@@ -214,7 +214,7 @@ Test(system_load, registering_after_load_is_refused)
 	cr_assert(fake_load_error(&load, "t:1:2", "registers a router after its load"));
 }
 
-/* ---- What is there afterwards ----------------------------------------------------------------------------------- */
+/* ---- What is there afterwards ------------------------------------------------------------------------------- */
 
 Test(system_load, plan_has_what_routers_bound)
 {

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- The tests' own system -------------------------------------------------------------------------------------- */
+/* ---- The tests' own system ---------------------------------------------------------------------------------- */
 
 static int never_connect(struct cp_connector *connector, struct cp_open *open)
 {
@@ -114,8 +114,7 @@ static int load_peers(struct cp_system *self, const struct cp_settings *settings
 static const struct cp_system_def peers = {
 	.abi = CP_ABI_VERSION, .size = sizeof(struct cp_system_def), .id = "test.peers", .load = load_peers};
 
-/* ---- Loading ------------------------------------------------------------------------------------------------------
- */
+/* ---- Loading ------------------------------------------------------------------------------------------------ */
 
 void table_test_load(struct table_test *test, const char *directory, const char *text)
 {
@@ -212,8 +211,7 @@ void table_test_warnings(const char *text, const char *warnings)
 	table_test_end(&test);
 }
 
-/* ---- Asking -------------------------------------------------------------------------------------------------------
- */
+/* ---- Asking ------------------------------------------------------------------------------------------------- */
 
 static void on_line(void *arg, const char *line)
 {

@@ -101,7 +101,7 @@ static void open_pair(struct fixture *f, int *client, int *server)
 	cr_assert_geq(*server, 0);
 }
 
-/* ---- Both ways at once ------------------------------------------------------------------------------------------------ */
+/* ---- Both ways at once -------------------------------------------------------------------------------------- */
 
 static char byte_at(size_t at, int seed)
 {

@@ -54,7 +54,7 @@ static struct cp_stream *layer_new(const struct cp_stream_ops *ops, struct cp_st
 	return &l->stream;
 }
 
-/* ---- mask ---------------------------------------------------------------------------------------------------------- */
+/* ---- mask --------------------------------------------------------------------------------------------------- */
 
 static char masked(char byte, uint64_t place)
 {
@@ -113,7 +113,7 @@ struct cp_stream *mask_stream_new(struct cp_stream *lower, struct cp_system *own
 	return layer_new(&mask_ops, lower, owner);
 }
 
-/* ---- lender -------------------------------------------------------------------------------------------------------- */
+/* ---- lender ------------------------------------------------------------------------------------------------- */
 
 static ssize_t lender_read(struct cp_stream *stream, const struct iovec *vec, int count, unsigned *hints)
 {

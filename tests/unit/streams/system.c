@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* ---- bev ----------------------------------------------------------------------------------------------------------- */
+/* ---- bev ---------------------------------------------------------------------------------------------------- */
 
 static const char *const bev_aliases[] = {"bev", NULL};
 static const struct cp_field_def bev_fields[] = {
@@ -44,7 +44,7 @@ static const struct cp_connector_def bev_def = {
 	.connect = bev_connect,
 };
 
-/* ---- Converters ----------------------------------------------------------------------------------------------------- */
+/* ---- Converters --------------------------------------------------------------------------------------------- */
 
 static int put_mask_on(const struct cp_converter *converter, struct cp_open *open)
 {

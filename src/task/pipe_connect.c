@@ -1,0 +1,170 @@
+/* From targets to an open way: the targets that a router gave are tried in their order; the first whose layers are all
+ * open gets the client's first bytes, and the pump takes over. */
+#include "first_bytes.h"
+#include "pipe.h"
+
+#include "../loop/loop.h"
+#include "../stream/preamble.h"
+#include "worker.h"
+
+#include <connpipe/log.h>
+
+#include <string.h>
+
+static void on_opening(struct opening *opening);
+
+static enum cp_cause connect_cause(enum cp_err code)
+{
+	switch (code) {
+	case CP_EREFUSED:
+		return CP_CAUSE_CONNECT_REFUSED;
+	case CP_EUNREACHABLE:
+		return CP_CAUSE_CONNECT_UNREACHABLE;
+	case CP_ETIMEOUT:
+		return CP_CAUSE_CONNECT_TIMEOUT;
+	case CP_ERESOLVE:
+		return CP_CAUSE_CONNECT_RESOLVE;
+	case CP_EMFILE:
+	case CP_ENOMEM:
+		return CP_CAUSE_NO_RESOURCES;
+	case CP_EPROTO:
+		return CP_CAUSE_TARGET_PROTOCOL;
+	case CP_OK:
+	case CP_AGAIN:
+	case CP_EINVAL:
+	case CP_EPERM:
+	case CP_EADDRINUSE:
+	case CP_ERESET:
+	case CP_ELIMIT:
+	case CP_ECANCELED:
+	case CP_ENOTFOUND:
+	case CP_EEXIST:
+	case CP_EUNSUPPORTED:
+	case CP_EIO:
+		break;
+	}
+	return CP_CAUSE_CONNECT_FAILED;
+}
+
+/** What the target gets first: a preamble if its address names a subport, then the client's first bytes. */
+static void early_bytes(struct pipe *p)
+{
+	struct pipe_setup *s = p->setup;
+	size_t length;
+	const char *name = cp_address_multiplex(s->target, &length);
+	s->early_count = 0;
+	if (name) {
+		char *preamble = cp_arena_alloc(cp_request_arena(&s->request), PREAMBLE_MAGIC + 3 + length);
+		s->early[s->early_count++] = (struct iovec){preamble, preamble_write(name, length, preamble)};
+	}
+	const char *bytes = first_bytes(s, &length);
+	if (length)
+		s->early[s->early_count++] = (struct iovec){(char *)bytes, length};
+}
+
+/** Drop what was sent with the opening. @return how many vectors are left */
+static int skip_sent(struct iovec *vec, int count, size_t sent)
+{
+	int left = 0;
+	for (int i = 0; i < count; i++) {
+		size_t skip = sent < vec[i].iov_len ? sent : vec[i].iov_len;
+		sent -= skip;
+		if (skip < vec[i].iov_len)
+			vec[left++] = (struct iovec){(char *)vec[i].iov_base + skip, vec[i].iov_len - skip};
+	}
+	return left;
+}
+
+static void log_opened(struct pipe *p)
+{
+	char text[3 * PIPE_TEXT];
+	if (!cp_log_enabled(CP_INFO))
+		return;
+	pipe_describe(p, text, sizeof(text));
+	cp_log_task(CP_INFO, "pipe", p->id, "opened: %s", text);
+}
+
+/** The way is open: from here on the pipe needs nothing of its generation. */
+static void connected(struct pipe *p)
+{
+	struct pipe_setup *s = p->setup;
+	struct worker *w = p->worker;
+	int left = skip_sent(s->early, s->early_count, s->opening.open.early_sent);
+	first_bytes(s, &p->flow[0].bytes);
+	p->end[1] = s->opening.open.stream;
+	pipe_keep_names(p);
+	cp_count(w->loop, w->counters->opened, 1);
+	cp_count(w->loop, w->counters->bytes_in, (int64_t)p->flow[0].bytes);
+	pipe_enter(p, PIPE_PIPING);
+	log_opened(p);
+	pump_start(p, s->early, left, s->first_end, s->armed);
+	if (p->setup)
+		pipe_setup_end(p);
+}
+
+/** One more try for the same target if only a descriptor was missing and one could be given free. */
+static bool should_retry(struct pipe *p)
+{
+	struct pipe_setup *s = p->setup;
+	if (s->opening.open.error.code != CP_EMFILE || s->retried)
+		return false;
+	s->retried = true;
+	return worker_give_reserve(p->worker);
+}
+
+/** @return whether to try once more: the next target, or this one again; otherwise the pipe is closed */
+static bool target_failed(struct pipe *p)
+{
+	struct pipe_setup *s = p->setup;
+	const struct cp_error *error = &s->opening.open.error;
+	if (should_retry(p))
+		return true;
+	s->target_index++;
+	if (s->target_index >= s->routing.answer.target_count) {
+		pipe_close(p, connect_cause(error->code), error->message[0] ? error->message : NULL);
+		return false;
+	}
+	if (cp_log_enabled(CP_INFO)) {
+		char text[PIPE_TEXT];
+		cp_address_print(s->target, text, sizeof(text));
+		cp_log_task(CP_INFO, "pipe", p->id, "target %s failed, trying the next one: %s", text, error->message);
+	}
+	return true;
+}
+
+static void on_opening(struct opening *opening)
+{
+	struct pipe *p = opening->arg;
+	if (opening->open.error.code == CP_OK)
+		connected(p);
+	else if (target_failed(p))
+		pipe_connect_next(p);
+}
+
+/** Try the target whose turn it is. @return as opening_connect() */
+static int try_target(struct pipe *p)
+{
+	struct pipe_setup *s = p->setup;
+	s->target = s->routing.answer.targets[s->target_index];
+	s->opening.finished = on_opening;
+	s->opening.arg = p;
+	early_bytes(p);
+	int result = opening_connect(&s->opening, p->worker->loop, s->target, &s->request,
+								 p->worker->settings.timeouts.connect, s->early, s->early_count);
+	if (result == CP_AGAIN && s->in_one_go) { /* the bytes move, and the connector keeps pointing to the vectors */
+		first_keep(p);
+		early_bytes(p);
+	}
+	return result;
+}
+
+/** Try targets until one is open, has to be waited for, or none is left: in a loop, as a list may be long. */
+void pipe_connect_next(struct pipe *p)
+{
+	int result;
+	do
+		result = try_target(p);
+	while (result != CP_OK && result != CP_AGAIN && target_failed(p));
+	if (result == CP_OK)
+		connected(p);
+}
