@@ -16,6 +16,7 @@
 #include <event2/event.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -54,7 +55,14 @@ struct admin {
 	struct cp_timer retry;
 	struct client *clients;
 	unsigned client_count;
+	int reserve; /* kept back for one client when there are no other descriptors; -1: that client has it */
 };
+
+static void keep_reserve(struct admin *admin)
+{
+	if (admin->reserve < 0)
+		admin->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
 
 /* ---- Clients ------------------------------------------------------------------------------------------------ */
 
@@ -69,6 +77,7 @@ static void client_free(struct client *client)
 		client->next->prev = client->prev;
 	bufferevent_free(client->stream);
 	free(client);
+	keep_reserve(admin);
 	if (admin->client_count-- == CLIENTS_MAX)
 		cp_watch_set(admin->watch, CP_READABLE);
 }
@@ -316,15 +325,33 @@ static void client_new(struct admin *admin, int fd)
 	bufferevent_enable(stream, EV_READ | EV_WRITE);
 }
 
+static bool is_shortage(int errnum)
+{
+	return errnum == EMFILE || errnum == ENFILE || errnum == ENOBUFS || errnum == ENOMEM;
+}
+
+/** Take a connection; if need be with the descriptor that is kept back: when a proxy is out of descriptors, somebody
+ * will want to know why. */
+static int accept_client(struct admin *admin, int fd)
+{
+	int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (client >= 0 || !is_shortage(errno) || admin->reserve < 0)
+		return client;
+	close(admin->reserve);
+	admin->reserve = -1;
+	return accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
 static void on_connection(int fd, unsigned events, void *arg)
 {
 	struct admin *admin = arg;
-	int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int client = accept_client(admin, fd);
 
 	(void)events;
 	if (client >= 0) {
 		client_new(admin, client);
-	} else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+	} else if (is_shortage(errno)) {
 		cp_log(CP_WARN, "admin", "control connections wait: %s", strerror(errno));
 		cp_watch_set(admin->watch, 0);
 		cp_timer_start(&admin->retry, RETRY_MS);
@@ -359,6 +386,8 @@ struct admin *admin_new(struct cp_loop *loop, const char *path, const struct adm
 	if (!admin->watch)
 		goto fail_watch;
 	cp_timer_init(&admin->retry, loop, on_retry);
+	admin->reserve = -1;
+	keep_reserve(admin);
 	return admin;
 
 fail_watch:
@@ -405,5 +434,7 @@ void admin_free(struct admin *admin)
 	}
 	cp_timer_stop(&admin->retry);
 	cp_watch_free(admin->watch);
+	if (admin->reserve >= 0)
+		close(admin->reserve);
 	free(admin);
 }
