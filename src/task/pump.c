@@ -37,6 +37,12 @@ enum step {
 
 static enum step step_copy(struct pipe *p, int i);
 
+static enum step blocked(struct flow *f)
+{
+	f->blocked = true;
+	return STEP_WAIT;
+}
+
 static bool is_over(const struct pipe *p)
 {
 	return p->state == PIPE_CLOSED;
@@ -201,13 +207,6 @@ static enum step finish(struct pipe *p, int i)
 
 /* ---- Splicing ----------------------------------------------------------------------------------------------- */
 
-static enum step blocked(struct pipe *p, int i)
-{
-	p->flow[i].blocked = true;
-	(void)p;
-	return STEP_WAIT;
-}
-
 /** The sink wants to see the bytes itself: take them out of the kernel pipe. */
 static void unsplice(struct pipe *p, struct flow *f)
 {
@@ -239,13 +238,14 @@ static enum step flush_pipe(struct pipe *p, int i)
 	ssize_t put = splice(b->pipe->out, NULL, fd, NULL, b->in_pipe, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 	if (put > 0) {
 		b->in_pipe -= (size_t)put;
+		p->active = cp_loop_now(p->worker->loop);
 		return STEP_AGAIN;
 	}
 	if (put < 0 && errno == EINTR)
 		return STEP_AGAIN;
 	if (put < 0 && errno == EAGAIN) {
 		cp_stream_await(sink(p, i), CP_WRITABLE);
-		return blocked(p, i);
+		return blocked(f);
 	}
 	if (put < 0 && errno == EINVAL) {
 		unsplice(p, f);
@@ -317,9 +317,10 @@ static enum step flush_held(struct pipe *p, int i)
 	if (put > 0) {
 		b->offset += (size_t)put;
 		b->length -= (size_t)put;
+		p->active = cp_loop_now(p->worker->loop);
 	}
 	if (put == CP_AGAIN || b->length)
-		return blocked(p, i);
+		return blocked(f);
 	release(p, f);
 	return STEP_AGAIN;
 }
@@ -336,7 +337,7 @@ static enum step pass_on(struct pipe *p, int i, const struct iovec *vec, int cou
 	if (put < 0 && put != CP_AGAIN)
 		return sink_broke(p, i, (int)put);
 	hold(&p->flow[i], vec, count, put < 0 ? 0 : (size_t)put, flags);
-	return blocked(p, i);
+	return blocked(&p->flow[i]);
 }
 
 static enum step step_copy(struct pipe *p, int i)
