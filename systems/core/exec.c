@@ -102,14 +102,27 @@ static void on_lower_ready(struct cp_stream *lower, unsigned events, void *arg)
 	cp_stream_notify(&s->stream, events);
 }
 
+/** A program may end without having read all of its input, as `date` does. Over a pair of sockets that shows as a
+ * reset; for programs it is as it should be. So here it is the end, and what nobody reads is dropped: as with the pipes
+ * of a shell. */
 static ssize_t exec_read(struct cp_stream *stream, const struct iovec *vec, int count, unsigned *hints)
 {
-	return cp_stream_readv(exec_stream(stream)->lower, vec, count, hints);
+	ssize_t got = cp_stream_readv(exec_stream(stream)->lower, vec, count, hints);
+	if (got != CP_ERESET)
+		return got;
+	*hints = CP_READ_END;
+	return 0;
 }
 
 static ssize_t exec_write(struct cp_stream *stream, const struct iovec *vec, int count, unsigned flags)
 {
-	return cp_stream_writev(exec_stream(stream)->lower, vec, count, flags);
+	ssize_t put = cp_stream_writev(exec_stream(stream)->lower, vec, count, flags);
+	if (put != CP_ERESET)
+		return put;
+	put = 0;
+	for (int i = 0; i < count; i++)
+		put += (ssize_t)vec[i].iov_len;
+	return put;
 }
 
 static int exec_shutdown_write(struct cp_stream *stream)
@@ -120,16 +133,6 @@ static int exec_shutdown_write(struct cp_stream *stream)
 static void exec_await(struct cp_stream *stream, unsigned events)
 {
 	cp_stream_await(exec_stream(stream)->lower, events);
-}
-
-static int exec_lend(struct cp_stream *stream, unsigned direction)
-{
-	return cp_stream_lend(exec_stream(stream)->lower, direction);
-}
-
-static void exec_restore(struct cp_stream *stream)
-{
-	cp_stream_restore(exec_stream(stream)->lower);
 }
 
 static void exec_close(struct cp_stream *stream, enum cp_cause cause)
@@ -153,8 +156,6 @@ static const struct cp_stream_ops exec_ops = {
 	.shutdown_write = exec_shutdown_write,
 	.close = exec_close,
 	.await = exec_await,
-	.lend = exec_lend,
-	.restore = exec_restore,
 };
 
 /** A stream over `fd`, which is taken if it succeeds. */
