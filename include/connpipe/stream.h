@@ -158,6 +158,7 @@ enum {
 	CP_FD_TCP = 1u,     /**< a TCP socket: resets can be sent, options can be set */
 	CP_FD_NODELAY = 2u, /**< TCP_NODELAY is set already; otherwise it is set at the second write */
 	CP_FD_WRITTEN = 4u, /**< something was sent already: the next write is the second */
+	CP_FD_RESET = 8u,   /**< the peer was seen to reset it: behind what can still be read comes CP_ERESET, not the end */
 };
 
 /** A byte stream over a connected non-blocking stream socket: what tcp, unix, exec and connectors in other processes

@@ -45,6 +45,7 @@ struct fd_stream {
 	bool peer_closed : 1; /* the peer's end of file has arrived, maybe behind data */
 	bool ended : 1;       /* and was read */
 	bool written : 1;     /* something was written */
+	bool reset : 1;         /* the error was taken from the socket already: it comes behind what can be read */
 	bool tcp : 1;
 	bool nodelay : 1; /* TCP_NODELAY is set */
 };
@@ -180,6 +181,8 @@ static ssize_t fd_read(struct cp_stream *stream, const struct iovec *vec, int co
 		return cp_err_from_errno(errno);
 	if (got < 0)
 		return arm_read(s) < 0 ? CP_ENOMEM : CP_AGAIN;
+	if (got == 0 && s->reset)
+		return CP_ERESET;
 	if (got == 0) {
 		end_read(s);
 		*hints = CP_READ_END;
@@ -287,5 +290,6 @@ struct cp_stream *cp_stream_from_fd(struct cp_loop *loop, int fd, unsigned flags
 	s->tcp = flags & CP_FD_TCP;
 	s->nodelay = flags & CP_FD_NODELAY;
 	s->written = flags & CP_FD_WRITTEN;
+	s->reset = flags & CP_FD_RESET;
 	return &s->stream;
 }

@@ -42,10 +42,22 @@ static const char *open_host(const struct cp_open *open)
 
 /* ---- One attempt -------------------------------------------------------------------------------------------- */
 
-/** Whether a socket that was told to connect is connected: found out by sending the early bytes if there are any, else
- * by a second connect(). @return 0; EAGAIN or EALREADY: not yet; the errno of the attempt */
-static int attempt_probe(struct cp_open *open, int fd, const struct socket_address *address)
+/** Whether the target has said something: then it had accepted the connection, whatever has become of it since. */
+static bool attempt_has_answer(int fd)
 {
+	char byte;
+	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/** Whether a socket that was told to connect is connected: found out by sending the early bytes if there are any, else
+ * by a second connect(); that one throws away what was received from a target that has reset by now, so where there was
+ * time for that it is looked for first.
+ * @param waited  the loop has run since the first connect()
+ * @return 0; EAGAIN or EALREADY: not yet; the errno of the attempt */
+static int attempt_probe(struct cp_open *open, int fd, const struct socket_address *address, bool waited)
+{
+	if (open->early_count == 0 && waited && attempt_has_answer(fd))
+		return 0;
 	if (open->early_count == 0)
 		return connect(fd, socket_sockaddr(address), address->length) == 0 || errno == EISCONN ? 0 : errno;
 	struct msghdr message = {.msg_iov = (struct iovec *)open->early, .msg_iovlen = (size_t)open->early_count};
@@ -80,9 +92,10 @@ static int attempt_failed(struct cp_open *open, const struct cp_peer *peer, int 
 
 /** Look how the attempt stands. @return CP_OK: open->stream is there, it took `fd`; CP_AGAIN: not decided yet; else
  * open->error is filled, `fd` is still the caller's */
-static int attempt_look(struct cp_open *open, int fd, const struct cp_peer *peer, const struct socket_address *address)
+static int attempt_look(struct cp_open *open, int fd, const struct cp_peer *peer, const struct socket_address *address,
+						bool waited)
 {
-	int errnum = attempt_probe(open, fd, address);
+	int errnum = attempt_probe(open, fd, address, waited);
 	if (errnum == EAGAIN || errnum == EALREADY || errnum == EINPROGRESS || errnum == EINTR)
 		return CP_AGAIN;
 	if (errnum == 0 && attempt_met_itself(fd, peer)) {
@@ -91,9 +104,10 @@ static int attempt_look(struct cp_open *open, int fd, const struct cp_peer *peer
 		open->early_sent = 0;
 		errnum = ECONNREFUSED;
 	}
-	if (errnum != 0)
+	bool was_reset = (errnum == ECONNRESET || errnum == EPIPE) && attempt_has_answer(fd);
+	if (errnum != 0 && !was_reset)
 		return attempt_failed(open, peer, errnum);
-	unsigned flags = CP_FD_TCP | (open->early_sent > 0 ? CP_FD_WRITTEN : 0);
+	unsigned flags = CP_FD_TCP | (open->early_sent > 0 ? CP_FD_WRITTEN : 0) | (was_reset ? CP_FD_RESET : 0);
 	open->stream = cp_stream_from_fd(open->loop, fd, flags, &open->error);
 	return open->stream ? CP_OK : (int)open->error.code;
 }
@@ -110,7 +124,7 @@ static int attempt_start(struct cp_open *open, const struct cp_peer *peer, int *
 	if (connect(*fd, socket_sockaddr(&address), address.length) < 0 && errno != EINPROGRESS)
 		result = attempt_failed(open, peer, errno);
 	else
-		result = attempt_look(open, *fd, peer, &address);
+		result = attempt_look(open, *fd, peer, &address, false);
 	if (result != CP_OK && result != CP_AGAIN)
 		close(*fd);
 	return result;
@@ -224,7 +238,7 @@ static void on_writable(int fd, unsigned events, void *arg)
 	struct opening *o = arg;
 	struct socket_address address;
 	socket_address_from_peer(&address, &o->peer);
-	int result = attempt_look(o->open, fd, &o->peer, &address);
+	int result = attempt_look(o->open, fd, &o->peer, &address, true);
 	if (result == CP_AGAIN)
 		return;
 	opening_end_attempt(o);

@@ -344,7 +344,8 @@ static bool echo_flush(struct served *s)
 			break;
 		at += (size_t)put;
 	}
-	memmove(s->held, s->held + at, s->length - at);
+	if (at)
+		memmove(s->held, s->held + at, s->length - at);
 	s->length -= at;
 	return true;
 }

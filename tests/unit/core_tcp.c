@@ -464,6 +464,55 @@ Test(core_tcp, a_connect_that_takes_its_time_sends_the_early_bytes)
 	close(fds[0]);
 }
 
+static void on_stream_ready(struct cp_stream *stream, unsigned events, void *arg)
+{
+	(void)stream;
+	(void)events;
+	*(bool *)arg = true;
+}
+
+/** Read once, waiting for it if need be. @return as cp_stream_readv() */
+static ssize_t read_waiting(struct cp_stream *stream, char *buffer, size_t room)
+{
+	struct iovec vec = {buffer, room};
+	for (;;) {
+		unsigned hints;
+		bool ready = false;
+		cp_stream_set_user(stream, on_stream_ready, &ready);
+		ssize_t got = cp_stream_readv(stream, &vec, 1, &hints);
+		if (got != CP_AGAIN)
+			return got;
+		run_until(&ready);
+	}
+}
+
+/* The loop does not run while the target accepts, answers and resets: all of it is there at once when it does. */
+Test(core_tcp, an_answer_and_a_reset_before_the_connect_is_noticed)
+{
+	for (int early = 0; early <= 1; early++) {
+		struct connecting c;
+		int fds[3];
+		uint16_t port = full_listener(fds);
+		char got[8] = "";
+		struct linger linger = {.l_onoff = 1};
+		cr_assert_eq(connect_start(&c, address_of_port(port), 0, early ? "hello" : NULL), CP_AGAIN);
+		close(fds[2]);
+		close(accept(fds[0], NULL, NULL));
+		int taken = accept(fds[0], NULL, NULL); /* blocks until the SYN comes again, a second later */
+		cr_assert_eq(send(taken, "answer", 6, 0), 6);
+		setsockopt(taken, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+		close(taken);
+		run_until(&c.done);
+		cr_assert(c.open.stream, "%s", c.open.error.message);
+		cr_expect_eq(read_waiting(c.open.stream, got, sizeof(got)), 6);
+		cr_expect_str_eq(got, "answer");
+		cr_expect_eq(read_waiting(c.open.stream, got, sizeof(got)), CP_ERESET, "a clean end instead of a reset");
+		cp_stream_close(c.open.stream, CP_CAUSE_TARGET_RESET);
+		close(fds[1]);
+		close(fds[0]);
+	}
+}
+
 Test(core_tcp, cancel_forgets_a_connect_under_way)
 {
 	struct connecting c;
