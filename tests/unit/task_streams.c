@@ -2,94 +2,38 @@
  * real sockets on both sides of it, and every combination of streams in between has to deliver every byte, the ends and
  * the resets. */
 #include "streams/streams.h"
+#include "task_fixture.h"
 
-#include "task/main_task.h"
-
-#include <arpa/inet.h>
-#include <criterion/criterion.h>
 #include <criterion/parameterized.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 enum { BULK = 8 * 1024 * 1024, PATIENCE_MS = 20000 };
 
-/** A running proxy: `front` is where it listens, `back` where it connects to (here). */
+/** A running proxy with one route: `front` is where it listens, what it connects to is here. */
 struct fixture {
-	char text[1024];
-	struct main_options options;
-	pthread_t thread;
+	struct proxy proxy;
 	uint16_t front;
 	int listener;
-	int exit_code;
 };
 
 static const struct cp_system_def *const extra[] = {&streams_system, NULL};
 
-static int listen_somewhere(uint16_t *port)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t length = sizeof(address);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	cr_assert_eq(listen(fd, 16), 0);
-	getsockname(fd, (struct sockaddr *)&address, &length);
-	*port = ntohs(address.sin_port);
-	return fd;
-}
-
-static int connect_to(uint16_t port)
-{
-	struct sockaddr_in address = {
-		.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
-		return fd;
-	close(fd);
-	return -1;
-}
-
-static void *run(void *arg)
-{
-	struct fixture *f = arg;
-	f->exit_code = main_task_run(&f->options);
-	return NULL;
-}
-
 /** Start the proxy with one route. @param incoming  layers in front of tcp  @param target  layers and connector */
 static void set_up(struct fixture *f, const char *incoming, const char *target)
 {
-	uint16_t back, front;
-	sigset_t set; /* the main task takes signals by a descriptor: no thread of this process may get them */
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	uint16_t back;
 	f->listener = listen_somewhere(&back);
-	close(listen_somewhere(&front));
-	f->front = front;
-	snprintf(f->text, sizeof(f->text),
+	f->front = free_port();
+	snprintf(f->proxy.text, sizeof(f->proxy.text),
 			 "[connpipe]\nworkers = 1\nadmin = \"off\"\nlog = { level = \"warn\" }\n"
 			 "[front]\ntype = \"table\"\n[front.routes]\n\"%stcp:$4:%u\" = \"%s:$4:%u\"\n",
-			 incoming, front, target, back);
-	f->options.source = (struct generation_source){
-		.directory = ".", .text = f->text, .name = "test", .mode = GENERATION_RUN, .extra = extra};
-	pthread_create(&f->thread, NULL, run, f);
+			 incoming, f->front, target, back);
+	proxy_start(&f->proxy, extra);
 }
 
 static void tear_down(struct fixture *f)
 {
-	kill(getpid(), SIGTERM);
-	pthread_join(f->thread, NULL);
+	proxy_stop(&f->proxy);
 	close(f->listener);
-	cr_assert_eq(f->exit_code, 0);
 }
 
 /** Connect through the proxy, as soon as it listens. */
@@ -145,15 +89,16 @@ static void party_receive(struct party *p)
 
 static void exchange(int client, int server)
 {
-	struct party parties[2] = {{.fd = client, .seed_out = 1, .seed_in = 2}, {.fd = server, .seed_out = 2, .seed_in = 1}};
+	struct party parties[2] = {{.fd = client, .seed_out = 1, .seed_in = 2},
+							   {.fd = server, .seed_out = 2, .seed_in = 1}};
 	while (!parties[0].ended || !parties[1].ended || !parties[0].shut || !parties[1].shut) {
 		struct pollfd polled[2];
 		for (int i = 0; i < 2; i++)
-			polled[i] = (struct pollfd){.fd = parties[i].fd,
-										.events = (short)((parties[i].ended ? 0 : POLLIN) |
-														  (parties[i].shut ? 0 : POLLOUT))};
-		cr_assert_gt(poll(polled, 2, PATIENCE_MS), 0, "nothing moves: %zu and %zu bytes received",
-					 parties[0].received, parties[1].received);
+			polled[i] =
+				(struct pollfd){.fd = parties[i].fd,
+								.events = (short)((parties[i].ended ? 0 : POLLIN) | (parties[i].shut ? 0 : POLLOUT))};
+		cr_assert_gt(poll(polled, 2, PATIENCE_MS), 0, "nothing moves: %zu and %zu bytes received", parties[0].received,
+					 parties[1].received);
 		for (int i = 0; i < 2; i++) {
 			if (polled[i].revents & (POLLIN | POLLHUP) && !parties[i].ended)
 				party_receive(&parties[i]);
@@ -170,9 +115,16 @@ struct combination {
 };
 
 static struct combination combinations[] = {
-	{"", "tcp"},      {"", "bev"},           {"lender+", "tcp"},        {"", "lender+tcp"},
-	{"lender+", "lender+tcp"}, {"lender+", "bev"}, {"mask+mask+", "tcp"}, {"", "mask+mask+tcp"},
-	{"", "mask+mask+bev"}, {"mask+mask+", "mask+mask+bev"},
+	{"", "tcp"},
+	{"", "bev"},
+	{"lender+", "tcp"},
+	{"", "lender+tcp"},
+	{"lender+", "lender+tcp"},
+	{"lender+", "bev"},
+	{"mask+mask+", "tcp"},
+	{"", "mask+mask+tcp"},
+	{"", "mask+mask+bev"},
+	{"mask+mask+", "mask+mask+bev"},
 };
 
 ParameterizedTestParameters(task_streams, every_byte_and_both_ends_arrive)
