@@ -8,7 +8,27 @@ static struct {
 	struct cp_system *system;
 	struct cp_router *router;
 	uint16_t first;
+	bool started; /* under the lock, for the test's thread: what is above can be used */
 } mover;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+
+static void set(bool *truth)
+{
+	pthread_mutex_lock(&lock);
+	*truth = true;
+	pthread_cond_signal(&changed);
+	pthread_mutex_unlock(&lock);
+}
+
+static void wait_for(const bool *truth)
+{
+	pthread_mutex_lock(&lock);
+	while (!*truth)
+		pthread_cond_wait(&changed, &lock);
+	pthread_mutex_unlock(&lock);
+}
 
 static int mover_route(struct cp_router *router, struct cp_request *request, struct cp_answer *answer,
 					   struct cp_error *error)
@@ -50,6 +70,14 @@ static int mover_link(struct cp_system *self)
 	return cp_router_bind(mover.router, address_of(mover_arena, mover.first), NULL);
 }
 
+static int mover_worker_start(struct cp_system *self, struct cp_loop *loop)
+{
+	(void)self;
+	(void)loop;
+	set(&mover.started);
+	return CP_OK;
+}
+
 static void mover_unload(struct cp_system *self)
 {
 	(void)self;
@@ -61,26 +89,22 @@ static const struct cp_system_def mover_system = {.abi = CP_ABI_VERSION,
 												  .id = "test.mover",
 												  .load = mover_load,
 												  .link = mover_link,
+												  .worker_start = mover_worker_start,
 												  .unload = mover_unload};
 static const struct cp_system_def *const extra[] = {&mover_system, NULL};
 
 /* ---- Asking for a change, and its outcome ----------------------------------------------------------------- */
 
 static struct {
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
 	bool done;
 	enum cp_err code;
-} outcome = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, CP_OK};
+} outcome;
 
 static void on_rebound(struct cp_router *router, const struct cp_error *error)
 {
 	(void)router;
-	pthread_mutex_lock(&outcome.lock);
-	outcome.done = true;
 	outcome.code = error ? error->code : CP_OK;
-	pthread_cond_signal(&outcome.changed);
-	pthread_mutex_unlock(&outcome.lock);
+	set(&outcome.done);
 }
 
 /** Move to these ports. @return what came of it */
@@ -92,10 +116,7 @@ static enum cp_err move_to(const uint16_t *ports, uint32_t count)
 		addresses[i] = address_of(arena, ports[i]);
 	outcome.done = false;
 	cp_router_rebind(mover.router, arena, addresses, count, on_rebound);
-	pthread_mutex_lock(&outcome.lock);
-	while (!outcome.done)
-		pthread_cond_wait(&outcome.changed, &outcome.lock);
-	pthread_mutex_unlock(&outcome.lock);
+	wait_for(&outcome.done);
 	return outcome.code;
 }
 
@@ -119,6 +140,7 @@ static void start(struct proxy *proxy)
 	snprintf(proxy->text, sizeof(proxy->text),
 			 "[connpipe]\nworkers = 2\nadmin = \"off\"\nlog = { level = \"error\" }\n");
 	proxy_start(proxy, extra);
+	wait_for(&mover.started);
 	close(connect_patiently(mover.first));
 }
 
