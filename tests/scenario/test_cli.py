@@ -100,6 +100,12 @@ class Check(Configured):
         self.assertRegex(result.stderr, r"config\.toml:7:\d+: ")
         self.assertRegex(result.stderr, r"(?m)^connpipe: configuration .*: 3 errors$")
 
+    def test_a_name_cannot_be_bound(self):
+        directory = self.configure(table({"tcp:db.example.org:1": "echo:", "tcp:localhost:1": "echo:"}))
+        result = self.program("check", "--config", directory)
+        self.assertRegex(result.stderr, r"config\.toml:6:1: tcp:db\.example\.org:1, .*: cannot bind to a name: give an IP")
+        self.assertIn("1 error\n", result.stderr)
+
     def test_no_configuration(self):
         result = self.program("check", "--config", "/nonexistent/directory")
         self.assertEqual(result.returncode, 1)

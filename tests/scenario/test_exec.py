@@ -1,6 +1,10 @@
 """Programs as targets."""
 
-from .harness import Scenario, table
+import os
+import shutil
+import unittest
+
+from .harness import PROGRAM, Process, Scenario, table
 
 
 class Exec(Scenario):
@@ -30,3 +34,17 @@ class Exec(Scenario):
         proxy, client = self.front("/no/such/program")
         client.expect_closed()
         self.assertRegex(proxy.wait_closed(), "/no/such/program.*No such file")
+
+    @unittest.skipUnless(os.getuid() == 0 and shutil.which("setpriv"), "only root can give capabilities, by setpriv")
+    def test_capabilities_of_the_service_are_not_inherited(self):
+        """As contrib/connpipe.service starts it: another user, with the right to bind low ports."""
+        give = ["--inh-caps", "+net_bind_service", "--ambient-caps", "+net_bind_service"]
+        command = [PROGRAM, "pipe", "tcp:$4:0", "exec:grep CapEff /proc/self/status"]
+        process = Process(["setpriv", "--reuid", "65534", "--clear-groups", *give, *command])
+        self.processes.append(process)
+        self.keep(process, process.stop)
+        port = int(process.wait_log(r"bound tcp:127\.0\.0\.1:(\d+)")[1])
+        with open("/proc/%d/status" % process.process.pid, encoding="utf-8") as file:
+            self.assertRegex(file.read(), r"CapEff:\t0*400\n")
+        process.wait_log("generation 1 is in use")
+        self.assertRegex(self.client(port).receive_all(), rb"CapEff:\t0+\n")
