@@ -107,7 +107,9 @@ fuzz_tests() {
 }
 
 scenario_tests() {
-	CONNPIPE="$1/connpipe" CONNPIPE_TEST_LONG="$long" python3 tests/scenario/run
+	local directory=$1
+	shift
+	CONNPIPE="$directory/connpipe" CONNPIPE_TEST_LONG="$long" python3 tests/scenario/run "$@"
 }
 
 install "${packages_to_test[@]}"
