@@ -2,7 +2,7 @@
  *
  * CP_ABI_VERSION grows when a structure or function here changes its meaning or loses a member. Structures that a
  * system fills (`*_def`, `*_ops`) begin with their own size, so that members can be added at their end without a new
- * version: a reader treats members beyond `size` as NULL or 0.
+ * version: a reader treats members beyond `size` as NULL or 0. Those of the first version have to be there.
  *
  * Source: the convention is that of Knot Resolver's modules and of Linux's extensible syscalls (clone3, openat2). */
 #ifndef CONNPIPE_ABI_H

@@ -55,8 +55,8 @@ struct cp_listener_ops {
 
 	/** Begin to take connections on one worker. Called on that worker. @return NULL with `error` filled; the caller
 	 * tries again later */
-	struct cp_acceptor *(*open)(struct cp_listener *listener, struct cp_loop *loop, cp_acceptor_ready *ready,
-								void *arg, struct cp_error *error);
+	struct cp_acceptor *(*open)(struct cp_listener *listener, struct cp_loop *loop, cp_acceptor_ready *ready, void *arg,
+								struct cp_error *error);
 
 	/** Take one connection. @return CP_OK; CP_AGAIN: none for now; CP_EMFILE: no descriptor or memory for it, it waits
 	 * on; CP_ERESET: that one failed, go on with the next; others: the socket is broken, close and open again */
@@ -103,7 +103,11 @@ struct cp_connector_def {
 	const char *syntax; /**< for help and errors: `tcp:host:port!multiplex` */
 
 	/** Fields from the rest of the text. NULL: the shared parser, by the roles of the fields.
-	 * @param values  one for each of `fields`, to be filled; strings in `arena` */
+	 * @param rest    what is behind the connector's ":", still escaped (cp_part_unescape)
+	 * @param values  one for each of `fields`, null at first. To be filled with a value of the field's kind (what is
+	 * text becomes one by cp_value_convert()); with CP_PARSE_TEMPLATE in rest->flags, text that has a `{name}` stays a
+	 * string. Strings in `arena`. Whether all that must be there is there is checked behind it.
+	 * @return CP_OK, or an error with `error` filled, best by cp_part_error() */
 	int (*parse)(struct cp_connector *connector, const char *alias, const struct cp_part *rest, struct cp_arena *arena,
 				 struct cp_value *values, struct cp_error *error);
 
@@ -120,6 +124,9 @@ struct cp_connector_def {
 	 * NULL: addresses of this connector cannot be bound. */
 	int (*bind)(struct cp_connector *connector, const struct cp_address *address, uint32_t workers,
 				struct cp_listener **out, struct cp_error *error);
+
+	/** What can be said against binding without trying, so that `connpipe check` says it. Main task. NULL: nothing. */
+	int (*check_bind)(struct cp_connector *connector, const struct cp_address *address, struct cp_error *error);
 
 	/** Connect. Makes the connector's own stream; converters are put on it by the caller.
 	 * @return CP_OK: open->stream is there; CP_AGAIN: cp_open_done() follows; else open->error is filled.

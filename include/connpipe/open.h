@@ -20,13 +20,15 @@ struct cp_open {
 	struct cp_loop *loop;
 	const struct cp_address *address; /**< whole: connecting to it, or accepted on it */
 	struct cp_request *request;       /**< the connection this is for: facts to read and to add; may be NULL */
-	uint64_t timeout_ms;              /**< for each attempt (a name may have several addresses); 0: none. Kept by who
-										 makes the stream. */
+	uint64_t timeout_ms;              /**< 0: none. Connectors keep it, for each attempt (a name may have several
+										 addresses). For converters it is the time that all layers have together; who
+										 asks keeps it, and cancels. */
 	struct cp_stream *lower;          /**< converters: the stream to wrap. Theirs from the start; closed by them if they
 										 fail or are cancelled. Connectors: NULL. */
 	const char *argument;             /**< converters: the argument in the address, or NULL */
 	const struct iovec *early;        /**< bytes that the caller will write first and that may be sent together with
-										 the opening (a segment saved); may be NULL */
+										 the opening (a segment saved); may be NULL. The vectors and bytes may be others
+										 after CP_AGAIN, of the same content: read them here at each use. */
 	int early_count;
 	cp_open_finished *finished; /**< called once if start returned CP_AGAIN, from the loop */
 	void *arg;                  /**< the caller's */

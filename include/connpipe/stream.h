@@ -55,7 +55,7 @@ struct cp_stream_ops {
 	const char *name; /**< for logs: "tcp", "tls" */
 
 	/** Read into `count` vectors.
-	 * @param hints  set by the call to CP_READ_* bits, 0 for none
+	 * @param hints  0 at the call; set to CP_READ_* bits
 	 * @return bytes read; 0 with CP_READ_END: end of file; 0 without: an empty message; CP_AGAIN: armed for reading;
 	 *         another negative enum cp_err: the stream is broken. After the end of file, reading again returns the
 	 *         end again, or the error that came after it (a reset after a half close). */
@@ -76,8 +76,10 @@ struct cp_stream_ops {
 	 * deliver what was written, then reset, so that the peer knows that something is missing. Bounded in time. */
 	void (*close)(struct cp_stream *stream, enum cp_cause cause);
 
-	/** Arm without trying: for a stream nothing was read from yet, and for users who read or write a lent descriptor
-	 * themselves and were told EAGAIN there. @param events  CP_READABLE, CP_WRITABLE */
+	/** Arm without trying: for a direction that was not used yet, and for users who read or write a lent descriptor
+	 * themselves and were told EAGAIN there. In other cases nobody may be called: what is ready already is not news to
+	 * an edge-triggered stream. So a layer that reads or writes less than it could, and not because the stream below
+	 * said CP_AGAIN, calls its user by cp_defer(). @param events  CP_READABLE, CP_WRITABLE */
 	void (*await)(struct cp_stream *stream, unsigned events);
 
 	/** Lend the descriptor, so that the user may splice. NULL: never.
@@ -96,10 +98,10 @@ struct cp_stream_ops {
 struct cp_stream {
 	const struct cp_stream_ops *ops;
 	struct cp_loop *loop;
-	cp_stream_ready *ready; /**< set by the user */
-	void *arg;              /**< the user's */
+	cp_stream_ready *ready;  /**< set by the user */
+	void *arg;               /**< the user's */
 	struct cp_system *owner; /**< whose code this is; NULL: the program's own */
-	bool messages;          /**< keeps message boundaries */
+	bool messages;           /**< keeps message boundaries */
 };
 
 /** Fill in the common part. Pins `owner` (may be NULL), so that its code stays as long as the stream. */
@@ -158,7 +160,7 @@ enum {
 	CP_FD_TCP = 1u,     /**< a TCP socket: resets can be sent, options can be set */
 	CP_FD_NODELAY = 2u, /**< TCP_NODELAY is set already; otherwise it is set at the second write */
 	CP_FD_WRITTEN = 4u, /**< something was sent already: the next write is the second */
-	CP_FD_RESET = 8u,   /**< the peer was seen to reset it: behind what can still be read comes CP_ERESET, not the end */
+	CP_FD_RESET = 8u, /**< the peer was seen to reset it: behind what can still be read comes CP_ERESET, not the end */
 };
 
 /** A byte stream over a connected non-blocking stream socket: what tcp, unix, exec and connectors in other processes
@@ -166,7 +168,8 @@ enum {
  * for any cause is an end of file.
  * @param flags  CP_FD_* bits
  * Ownership: takes `fd` if it succeeds.
- * @return NULL with `error` filled: out of memory, or the descriptor cannot be watched; `fd` is still the caller's */
+ * @return NULL with `error` filled: out of memory; `fd` is still the caller's. A descriptor that cannot be watched
+ * shows when it is first waited for: as an error of the read or write */
 CP_API struct cp_stream *cp_stream_from_fd(struct cp_loop *loop, int fd, unsigned flags, struct cp_error *error);
 
 CP_END_DECLS

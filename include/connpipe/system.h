@@ -39,6 +39,8 @@ struct cp_system_def {
 	/** All systems are linked: what can be checked across systems. */
 	int (*check)(struct cp_system *self);
 
+	/** On the worker. @return CP_OK, or an error: the load fails, and worker_stop is called for the systems that had
+	 * started here, not for this one. cp_system_error() goes to the log now. */
 	int (*worker_start)(struct cp_system *self, struct cp_loop *loop);
 	void (*worker_stop)(struct cp_system *self, struct cp_loop *loop);
 
@@ -54,7 +56,8 @@ CP_API void *cp_system_data(const struct cp_system *self);
 CP_API void cp_system_set_data(struct cp_system *self, void *data);
 /** The names of its generation: complete from `link` on. */
 CP_API const struct cp_scope *cp_system_scope(const struct cp_system *self);
-/** Report an error of this load. The load fails; going on finds more. */
+/** Report an error of this load. The load fails; going on finds more. Main task, in load, link and check; elsewhere and
+ * later (any thread) it is a line in the log. */
 CP_API void cp_system_error(struct cp_system *self, const char *format, ...) CP_PRINTF(2, 3);
 /** The configuration directory, absolute. */
 CP_API const char *cp_system_config_dir(const struct cp_system *self);
@@ -67,7 +70,9 @@ CP_API void cp_system_unpin(struct cp_system *self);
 
 /* ---- Registering: main task, in load ------------------------------------------------------------------------ */
 
-/** `def` stays the system's and must live until unload. @param arg  becomes the `arg` of the registered object
+/** `def` stays the system's and must live until unload.
+ * @param arg  becomes the `arg` of the registered object
+ * @param out  the registered object, which is the generation's; may be NULL
  * @return CP_OK, or an error that was reported already */
 CP_API int cp_register_connector(struct cp_system *self, const struct cp_connector_def *def, void *arg,
 								 struct cp_connector **out);
@@ -93,8 +98,9 @@ CP_API int cp_router_bind(struct cp_router *router, const struct cp_address *add
 /** Change the set of addresses while running. The addresses of the list replace all earlier ones; only those that are
  * new or gone are bound or closed. Takes `arena`, in which the list and the addresses were made. Any thread.
  * @param done  called on the main task with CP_OK or what failed (then the earlier set stays); may be NULL */
-CP_API void cp_router_rebind(struct cp_router *router, struct cp_arena *arena, const struct cp_address *const *addresses,
-							 uint32_t count, void (*done)(struct cp_router *router, const struct cp_error *error));
+CP_API void cp_router_rebind(struct cp_router *router, struct cp_arena *arena,
+							 const struct cp_address *const *addresses, uint32_t count,
+							 void (*done)(struct cp_router *router, const struct cp_error *error));
 
 /** A router of the scope by id, or NULL. */
 CP_API struct cp_router *cp_scope_router(const struct cp_scope *scope, const char *id);

@@ -273,8 +273,8 @@ const struct cli_command command_route = {
 		"  connpipe route 'tcp:*4:443' from=192.0.2.7\n"
 		"  connpipe route 'tcp:127.0.0.1:25565!ssh'\n"
 		"\n"
-		"from=IP is the client's address; any other name=value is a fact that a router may ask for. Exits 0 if there "
-		"is a target, 1 if the connection would be refused.\n",
+		"from=IP is the client's address; any other name=value is a fact that a router may ask for.\n"
+		"Exits 0 if there is a target, 1 if the connection would be refused.\n",
 	.least = 1,
 	.most = -1,
 	.run = run_route,

@@ -152,11 +152,21 @@ static void CP_PRINTF(3, 4) report_claim(struct planner *planner, const struct c
 	free(text);
 }
 
+static void check_bindable(struct planner *planner, const struct claim *claim)
+{
+	const struct cp_address *address = claim->address;
+	const struct cp_connector_def *def = address->connector->def;
+	struct cp_error error;
+	if (!def->bind)
+		report_claim(planner, claim, "addresses of \"%s\" cannot be bound, only connected to", address->alias);
+	else if (def->check_bind && def->check_bind(address->connector, address, &error) != CP_OK)
+		report_claim(planner, claim, "%s", error.message);
+}
+
 static void check_acceptable(struct planner *planner, const struct claim *claim)
 {
 	const struct cp_address *address = claim->address;
-	if (!address->connector->def->bind)
-		report_claim(planner, claim, "addresses of \"%s\" cannot be bound, only connected to", address->alias);
+	check_bindable(planner, claim);
 	for (uint32_t i = 0; i < address->layer_count; i++)
 		if (!address->layers[i].converter->def->accept)
 			report_claim(planner, claim, "the converter \"%s\" cannot be used where connections are accepted",

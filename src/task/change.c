@@ -23,8 +23,7 @@ enum { ERRORS_ANSWERED = 100 };
 
 static void begin_next(struct main_task *m);
 
-/* ---- Generations that are not gone
- * ----------------------------------------------------------------------- */
+/* ---- Generations that are not gone ------------------------------------------------------------------------------ */
 
 /** One that no plan keeps any more; its memory may go at any time, so it is known by its number. */
 struct retiring {
@@ -86,8 +85,7 @@ static void plan_released(struct plan *plan)
 	cp_post(cp_loop_main(), on_plan_released, plan);
 }
 
-/* ---- Answers
- * --------------------------------------------------------------------------------------------- */
+/* ---- Answers ---------------------------------------------------------------------------------------------------- */
 
 static void add_call(struct waiting_call **list, struct admin_call *call)
 {
@@ -136,8 +134,7 @@ static void reload_failed(struct main_task *m, const struct report *report, stru
 	answer_calls(calls, 0, errors_json(report));
 }
 
-/* ---- Switching
- * ------------------------------------------------------------------------------------------- */
+/* ---- Switching -------------------------------------------------------------------------------------------------- */
 
 /** A call to one worker and its answer. */
 struct errand {
@@ -179,7 +176,7 @@ static void reopen_log(const struct process_settings *settings)
 	struct log_settings log = {settings->log.level, settings->log.json, settings->log.file};
 	struct cp_error error;
 	if (log_change(&log, &error) != CP_OK)
-		cp_log(CP_WARN, "main", "cannot open the log file: %s; the earlier one stays", error.message);
+		cp_log(CP_WARN, "main", "%s: %s; the log stays as it was", error.where, error.message);
 }
 
 static void use_settings(struct main_task *m, const struct process_settings *settings)
@@ -287,8 +284,7 @@ void change_first(struct main_task *m, struct generation *generation, struct pla
 	begin_prepare(m);
 }
 
-/* ---- Reload
- * ---------------------------------------------------------------------------------------------- */
+/* ---- Reload ----------------------------------------------------------------------------------------------------- */
 
 static void load(struct main_task *m, struct waiting_call *calls)
 {
@@ -321,8 +317,7 @@ void change_reload(struct main_task *m, struct admin_call *call)
 		begin_next(m);
 }
 
-/* ---- A router changes its addresses
- * ---------------------------------------------------------------------- */
+/* ---- A router changes its addresses ----------------------------------------------------------------------------- */
 
 static void rebind_failed(struct main_task *m, struct rebind *rebind, const struct report *report)
 {

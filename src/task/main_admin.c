@@ -14,12 +14,11 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- Asking every worker
- * --------------------------------------------------------------------------------- */
+/* ---- Asking every worker ---------------------------------------------------------------------------------------- */
 
 typedef json_t *ask_worker(struct worker *worker, void *arg);
 
-/** One question to all workers: each answers with an array, which are joined. */
+/** One question to all workers: each answers with an array, which are joined in the order of the workers. */
 struct survey {
 	struct admin_call *call;
 	struct main_task *m;
@@ -36,16 +35,27 @@ struct survey_part {
 	json_t *answer;
 };
 
+/** An array of arrays becomes one. */
+static json_t *join(json_t *parts)
+{
+	json_t *whole = json_array(), *part;
+	size_t i;
+	json_array_foreach (parts, i, part)
+		json_array_extend(whole, part);
+	json_decref(parts);
+	return whole;
+}
+
 static void on_part_answered(struct cp_loop *loop, void *arg)
 {
 	struct survey_part *part = arg;
 	struct survey *survey = part->survey;
 	(void)loop;
-	json_array_extend(survey->answers, part->answer);
-	json_decref(part->answer);
+	json_array_set_new(survey->answers, part->worker->index, part->answer);
 	free(part);
 	if (--survey->waiting)
 		return;
+	survey->answers = join(survey->answers);
 	survey->done(survey);
 	json_decref(survey->answers);
 	free(survey);
@@ -66,13 +76,13 @@ static void survey_workers(struct main_task *m, struct admin_call *call, ask_wor
 	*survey = (struct survey){call, m, ask, arg, json_array(), m->worker_count, done};
 	for (uint32_t i = 0; i < m->worker_count; i++) {
 		struct survey_part *part = xcalloc(1, sizeof(*part));
+		json_array_append_new(survey->answers, json_null());
 		*part = (struct survey_part){survey, m->workers[i], NULL};
 		cp_post(m->workers[i]->loop, answer_part, part);
 	}
 }
 
-/* ---- status
- * ---------------------------------------------------------------------------------------------- */
+/* ---- status ----------------------------------------------------------------------------------------------------- */
 
 static void add_counter(const struct counter_info *info, void *arg)
 {
@@ -126,8 +136,7 @@ static void on_status(struct admin_call *call, void *arg)
 	survey_workers(arg, call, worker_status, NULL, status_done);
 }
 
-/* ---- pipes and kill
- * -------------------------------------------------------------------------------------- */
+/* ---- pipes and kill --------------------------------------------------------------------------------------------- */
 
 static json_t *pipe_json(const struct pipe *p)
 {
@@ -195,8 +204,7 @@ static void on_kill(struct admin_call *call, uint64_t id, void *arg)
 	survey_workers(arg, call, kill_in_worker, copy, kill_done);
 }
 
-/* ---- reload, drain, log
- * ---------------------------------------------------------------------------------- */
+/* ---- reload, drain, log ----------------------------------------------------------------------------------------- */
 
 static void on_reload(struct admin_call *call, void *arg)
 {
@@ -226,8 +234,7 @@ static void on_log(struct admin_call *call, const char *text, void *arg)
 	admin_answer(call, json_pack("{s:b, s:s}", "ok", 1, "level", log_level_text(level)));
 }
 
-/* ---- The socket
- * ------------------------------------------------------------------------------------------ */
+/* ---- The socket ------------------------------------------------------------------------------------------------- */
 
 static const struct admin_ops ops = {
 	.status = on_status,
@@ -261,7 +268,7 @@ void main_admin_open(struct main_task *m, const struct process_settings *setting
 		return;
 	struct admin *admin = path ? admin_new(m->loop, path, &ops, m, &error) : NULL;
 	if (path && !admin) {
-		cp_log(CP_WARN, "main", "no control socket: %s", error.message);
+		cp_log(CP_WARN, "main", "no control socket: %s: %s", error.where, error.message);
 		return;
 	}
 	main_admin_close(m);

@@ -124,7 +124,8 @@ void main_admin_close(struct main_task *m);
 
 /** Raise the soft limit of descriptors to the hard one; warn when it is less than twice the connections allowed. */
 void privileges_raise_limits(uint32_t connections);
-/** Become `user` (NULL: stay), keeping only the right to bind low ports. Before any thread is made. */
+/** Become `user` (NULL: stay), keeping only the right to bind low ports; children inherit no capabilities. Before any
+ * thread is made. */
 int privileges_drop(const char *user, struct cp_error *error);
 
 #endif

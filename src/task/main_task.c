@@ -55,8 +55,7 @@ void main_enter(struct main_task *m, enum main_state state)
 	m->state = state;
 }
 
-/* ---- Stopping
- * -------------------------------------------------------------------------------------------- */
+/* ---- Stopping --------------------------------------------------------------------------------------------------- */
 
 static void begin_stop(struct main_task *m);
 
@@ -167,8 +166,7 @@ void main_begin_drain(struct main_task *m, bool without_limit)
 	tell_workers(m, drain, &m->workers_draining);
 }
 
-/* ---- Changes
- * --------------------------------------------------------------------------------------------- */
+/* ---- Changes ---------------------------------------------------------------------------------------------------- */
 
 void main_change_over(struct main_task *m, bool failed)
 {
@@ -181,8 +179,7 @@ void main_change_over(struct main_task *m, bool failed)
 		notify_manager("READY=1");
 }
 
-/* ---- Signals
- * --------------------------------------------------------------------------------------------- */
+/* ---- Signals ---------------------------------------------------------------------------------------------------- */
 
 /** Not waiting any longer: what is left is closed now. Where even that hangs, the process just ends. */
 static void on_second_signal(struct main_task *m)
@@ -252,8 +249,7 @@ static int watch_signals(struct main_task *m, struct cp_error *error)
 	return m->signal_watch ? CP_OK : CP_EIO;
 }
 
-/* ---- Starting
- * -------------------------------------------------------------------------------------------- */
+/* ---- Starting --------------------------------------------------------------------------------------------------- */
 
 static void make_counters(struct worker_counters *c)
 {
@@ -360,9 +356,9 @@ static int set_up(struct main_task *m, const struct process_settings *settings, 
 	return result;
 }
 
-static int fail(const char *format, const struct cp_error *error)
+static int fail(const struct cp_error *error)
 {
-	fprintf(stderr, format, error->message);
+	fprintf(stderr, "connpipe: %s%s%s\n", error->where, error->where[0] ? ": " : "", error->message);
 	return 1;
 }
 
@@ -390,7 +386,7 @@ static int start(struct main_task *m)
 	if (generation &&
 		(set_up(m, &generation->settings, &error) != CP_OK ||
 		 (listeners_bind(&m->listeners, plan, m->worker_count, &report) == CP_OK && start_workers(m, &error) != CP_OK)))
-		failed = fail("connpipe: %s\n", &error);
+		failed = fail(&error);
 	if (report.count) {
 		report_print(&report, stderr, "connpipe: ");
 		failed = 1;
@@ -436,17 +432,17 @@ int main_task_run(const struct main_options *options)
 	struct main_task m = {.options = options, .state = MAIN_STARTING, .signals = -1};
 	struct cp_error error = {0};
 	if (resolver_library_init(&error) != CP_OK)
-		return fail("connpipe: %s\n", &error);
+		return fail(&error);
 	m.loop = loop_new(CP_LOOP_MAIN, &error);
 	if (!m.loop)
-		return fail("connpipe: %s\n", &error);
+		return fail(&error);
 	m.loop->owner = &m;
 	m.limits = limits_new();
 	m.started_ms = cp_loop_now(m.loop);
 	loop_set_main(m.loop);
 	cp_timer_init(&m.drain_timer, m.loop, on_drain_timer);
 	if (watch_signals(&m, &error) != CP_OK)
-		m.exit_code = fail("connpipe: %s\n", &error);
+		m.exit_code = fail(&error);
 	else if (start(&m) == 0)
 		loop_run(m.loop);
 	else

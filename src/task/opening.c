@@ -1,8 +1,20 @@
 #include "opening.h"
 
+#include <inttypes.h>
+#include <stddef.h>
 #include <string.h>
 
 static void on_step_done(struct cp_open *open);
+
+static void on_timer(struct cp_timer *timer)
+{
+	struct opening *o = (struct opening *)((char *)timer - offsetof(struct opening, timer));
+	opening_cancel(o);
+	o->open.stream = NULL;
+	cp_error_set(&o->open.error, CP_ETIMEOUT, NULL, "no end of the layers' handshakes within %" PRIu64 " ms",
+				 o->open.timeout_ms);
+	o->finished(o);
+}
 
 static void prepare(struct opening *o, struct cp_loop *loop, const struct cp_address *address,
 					struct cp_request *request, uint64_t timeout_ms)
@@ -21,6 +33,7 @@ static void prepare(struct opening *o, struct cp_loop *loop, const struct cp_add
 	o->open.arg = o;
 	o->layers_left = address->layer_count;
 	o->waiting = false;
+	cp_timer_init(&o->timer, loop, on_timer);
 }
 
 static int refuse(struct opening *o, const struct cp_converter *converter)
@@ -46,6 +59,13 @@ static int wrap(struct opening *o, const struct cp_layer *layer)
 	return put_on(converter, &o->open);
 }
 
+/** A layer's peer may never answer. On the accepting side the pipe keeps the time, from the first layer on. */
+static void start_timer(struct opening *o)
+{
+	if (!o->accepting && o->open.timeout_ms && !cp_timer_running(&o->timer))
+		cp_timer_start(&o->timer, o->open.timeout_ms);
+}
+
 /** Put on what is left, from the wire upwards. */
 static int wrap_rest(struct opening *o)
 {
@@ -54,7 +74,9 @@ static int wrap_rest(struct opening *o)
 		int result = wrap(o, &o->open.address->layers[o->layers_left]);
 		if (result != CP_OK) {
 			o->waiting = result == CP_AGAIN;
-			if (!o->waiting)
+			if (o->waiting)
+				start_timer(o);
+			else
 				o->open.error.code = result;
 			return result;
 		}
@@ -70,6 +92,7 @@ static void on_step_done(struct cp_open *open)
 	o->in_connector = false;
 	if (open->error.code == CP_OK && wrap_rest(o) == CP_AGAIN)
 		return;
+	cp_timer_stop(&o->timer);
 	o->finished(o);
 }
 
@@ -110,7 +133,9 @@ void opening_cancel(struct opening *o)
 	if (!o->waiting)
 		return;
 	o->waiting = false;
+	cp_timer_stop(&o->timer);
 	if (o->in_connector) {
+		o->in_connector = false;
 		o->open.address->connector->def->cancel(o->open.address->connector, &o->open);
 		return;
 	}

@@ -18,16 +18,21 @@ struct opening {
 	bool accepting;
 	bool in_connector; /* waiting for the connector, not for a converter */
 	bool waiting;
+	struct cp_timer timer; /* connecting: for the layers above the connector */
 	opening_finished *finished;
 	void *arg;
 };
 
-/** Connect. @param early  what will be written first; sent along if nothing has to see it on the way
+/** Connect.
+ * @param timeout_ms  for each of the connector's attempts, which the connector keeps, and then for all layers together;
+ *                    0: none
+ * @param early       what will be written first; sent along if nothing has to see it on the way
  * @return CP_OK; CP_AGAIN: `finished` is called once, with the result in open.error.code; else the error is filled */
 int opening_connect(struct opening *opening, struct cp_loop *loop, const struct cp_address *address,
 					struct cp_request *request, uint64_t timeout_ms, const struct iovec *early, int early_count);
 
-/** Put the accepting side's layers on `lower`, which is taken. Same results. */
+/** Put the accepting side's layers on `lower`, which is taken. Same results. The time is the caller's to keep: it may
+ * cancel. */
 int opening_accept(struct opening *opening, struct cp_loop *loop, const struct cp_address *address,
 				   struct cp_request *request, uint64_t timeout_ms, struct cp_stream *lower);
 

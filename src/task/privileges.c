@@ -39,6 +39,8 @@ static int keep_bind_capability(void)
 
 int privileges_drop(const char *user, struct cp_error *error)
 {
+	/* A service manager that gives capabilities does so by the ambient set, which children would inherit. */
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 	if (!user)
 		return CP_OK;
 	errno = 0;

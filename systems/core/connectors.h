@@ -32,9 +32,10 @@ extern const struct cp_connector_def reject_connector;
 /** Fields of tcp, in their order. */
 enum { TCP_ADDR, TCP_PORT, TCP_MULTIPLEX, TCP_FIELDS };
 
-/** cp_connector_def.bind of tcp and of unix. */
+/** cp_connector_def.bind and .check_bind of tcp, and .bind of unix. */
 int tcp_bind(struct cp_connector *connector, const struct cp_address *address, uint32_t workers,
 			 struct cp_listener **out, struct cp_error *error);
+int tcp_check_bind(struct cp_connector *connector, const struct cp_address *address, struct cp_error *error);
 int unix_bind(struct cp_connector *connector, const struct cp_address *address, uint32_t workers,
 			  struct cp_listener **out, struct cp_error *error);
 

@@ -381,6 +381,7 @@ const struct cp_connector_def tcp_connector = {
 	.field_count = TCP_FIELDS,
 	.syntax = "tcp:host:port!multiplex",
 	.bind = tcp_bind,
+	.check_bind = tcp_check_bind,
 	.connect = tcp_connect,
 	.cancel = tcp_cancel,
 };

@@ -248,6 +248,13 @@ static int listener_read_host(struct tcp_listener *listener, const struct cp_val
 						"cannot bind to a name: give an IP address, localhost, *4 or *6 (all addresses)");
 }
 
+int tcp_check_bind(struct cp_connector *connector, const struct cp_address *address, struct cp_error *error)
+{
+	(void)connector;
+	struct tcp_listener scratch;
+	return listener_read_host(&scratch, &address->fields.at[TCP_ADDR].value, error);
+}
+
 /** The address as it is bound, with the real port. */
 static char *listener_make_name(const struct tcp_listener *listener, const struct cp_address *address)
 {

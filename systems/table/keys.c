@@ -84,6 +84,8 @@ struct block {
 /** Begin a cache line. */
 static void store_align(struct store *store)
 {
+	if (!store->at)
+		return; /* nothing is begun yet, and NULL + 0 is undefined */
 	size_t rest = -(uintptr_t)store->at & (CACHE_LINE - 1);
 	rest = rest < store->left ? rest : store->left;
 	store->at += rest;

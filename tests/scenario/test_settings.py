@@ -88,6 +88,7 @@ class Timeouts(Scenario):
         proxy = self.connpipe(table({"tcp:$4:0": server.address}, timeouts='reset = "200ms"'))
         client = self.client(proxy.port(), receive_buffer=4096)
         target = self.accept(server)
+        proxy.wait_log("opened:")  # the kernel accepts for the target before the proxy knows
         target.send(bytes(SENT))  # more than the client's kernel takes, less than the proxy's
         target.wait_sent()
         target.reset()
