@@ -5,11 +5,13 @@ set -euo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$top"
 
-packages_to_run=(build-essential cmake pkg-config libevent-dev libc-ares-dev libjansson-dev libtomlplusplus-dev)
+packages_to_run=(build-essential cmake pkg-config libevent-dev libc-ares-dev libjansson-dev libluajit-5.1-dev
+	libtomlplusplus-dev)
 # For `clang -fsanitize=…` the run-time libraries come with libclang-rt of the same version.
 # shellcheck disable=SC2034
 packages_to_test=("${packages_to_run[@]}" ninja-build clang libclang-rt-14-dev libcriterion-dev python3
-	curl iperf3 openssh-client openssh-server redis-server redis-tools) # the second line: clients of the scenarios
+	curl iperf3 openssh-client openssh-server redis-server redis-tools # clients of the scenarios
+	libzmq3-dev python3-zmq) # for contrib/example-zmq
 
 say() {
 	printf '%s\n' "$*" >&2

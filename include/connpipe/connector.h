@@ -74,6 +74,11 @@ struct cp_listener_ops {
 
 	/** The address as it is now bound (port 0 became a number), as canonical text without converters. Any thread. */
 	size_t (*name)(const struct cp_listener *listener, char *buffer, size_t room);
+
+	/** Duplicates of the listening sockets, for the `adopt` of a later load of the same code. Main task, while workers
+	 * accept. They are the caller's. NULL: they cannot be handed over.
+	 * @return how many there are; as many as there is `room` for are in `fds`. 0: it failed */
+	uint32_t (*sockets)(const struct cp_listener *listener, int *fds, uint32_t room);
 };
 
 /** A bound address; an implementation has it as its first member. Lives while any generation binds the address. */
@@ -135,6 +140,14 @@ struct cp_connector_def {
 
 	/** Give up an opening that returned CP_AGAIN: nothing is called any more. Needed where connect can say CP_AGAIN. */
 	void (*cancel)(struct cp_connector *connector, struct cp_open *open);
+
+	/** Bind an address that is bound already, by the listener of an earlier load of this code (systems that are loaded
+	 * from files are loaded anew with each reload): make a listener of that one's sockets. Until all workers have gone
+	 * over, connections are taken by the earlier one, which then closes its own duplicates: none is lost. Main task.
+	 * NULL: the earlier listener stays, and with it the earlier code, as long as the address is bound.
+	 * @param fds  what the earlier listener's `sockets` gave; the connector's, also if this fails */
+	int (*adopt)(struct cp_connector *connector, const struct cp_address *address, uint32_t workers, const int *fds,
+				 uint32_t count, struct cp_listener **out, struct cp_error *error);
 };
 
 /** Read-only view of a registered connector. Members are set by cp_register_connector(). */

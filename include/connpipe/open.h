@@ -47,5 +47,27 @@ static inline void cp_open_done(struct cp_open *open)
 	open->finished(open);
 }
 
+/* ---- A whole opening: for systems that connect by themselves ------------------------------------------------ */
+
+struct cp_connect;
+
+/** The end of an opening that answered CP_AGAIN. @param stream  the caller's from now on; NULL: `error` says why */
+typedef void cp_connect_done(struct cp_stream *stream, const struct cp_error *error, void *arg);
+
+/** Connect to an address as a pipe does: the connector first, then the converters from the wire upwards; for a subport
+ * its preamble is sent.
+ * @param address  lives until the opening has ended
+ * @param request  the connection this is for, or NULL
+ * @param timeout_ms  for each attempt; 0: none
+ * @param connect  set with CP_AGAIN: what can be cancelled until `done` is called
+ * @param stream   set with CP_OK
+ * @return CP_OK; CP_AGAIN: `done` is called once, from the loop; else `error` is filled. Thread: the loop's own. */
+CP_API int cp_connect_start(struct cp_loop *loop, const struct cp_address *address, struct cp_request *request,
+							uint64_t timeout_ms, cp_connect_done *done, void *arg, struct cp_connect **connect,
+							struct cp_stream **stream, struct cp_error *error);
+
+/** Give up one that answered CP_AGAIN: `done` is not called any more. */
+CP_API void cp_connect_cancel(struct cp_connect *connect);
+
 CP_END_DECLS
 #endif

@@ -61,6 +61,8 @@ enum cp_answer_kind {
 	CP_ANSWER_REFUSE,  /**< refuse, with a reason */
 	CP_ANSWER_NONE,    /**< this router knows no route */
 	CP_ANSWER_BYTES,   /**< call again when there are more bytes to peek at */
+	CP_ANSWER_FAILED,  /**< the router failed; `reason` says how. For answers that come later: route() itself returns
+						  an error */
 };
 
 /** Everything pointed to lives as long as the generation, or in the request's arena. */
@@ -70,7 +72,7 @@ struct cp_answer {
 	uint32_t target_count;
 	const char *router;               /**< CP_ANSWER_ROUTER: its id */
 	const struct cp_address *address; /**< CP_ANSWER_ROUTER: about this address, or NULL: the same */
-	const char *reason;               /**< CP_ANSWER_REFUSE: for the log; may be NULL */
+	const char *reason;               /**< CP_ANSWER_REFUSE, CP_ANSWER_FAILED: for the log; may be NULL */
 	size_t bytes;                     /**< CP_ANSWER_BYTES: how many in all */
 	uint64_t timeout_ms;              /**< CP_ANSWER_BYTES: how long at most; 0: timeouts.preamble */
 };

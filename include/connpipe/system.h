@@ -89,6 +89,16 @@ CP_API int cp_register_system(struct cp_system *self, const struct cp_system_def
 /** A type: `type = "<name>"` in the configuration makes a system of `def`. */
 CP_API int cp_register_type(struct cp_system *self, const char *name, const struct cp_system_def *def);
 
+/** For types that find their systems elsewhere (in a shared library): go on as the system that `def` describes. Its
+ * `load` is called at once, with `settings`; from then on its callbacks are called in place of the caller's own, and
+ * cp_system_data() is its alone. Main task, in load, once.
+ * @param gone  called once, on the main task, as the very last: behind def->unload, when every worker has returned from
+ *              code of the system, so that the code and `def` can be taken away; at once if `def` does not fit this
+ *              program. May be NULL
+ * @return what its load returned, or CP_EINVAL after an error was reported: `def` does not fit */
+CP_API int cp_system_become(struct cp_system *self, const struct cp_system_def *def,
+							const struct cp_settings *settings, void (*gone)(void *arg), void *arg);
+
 /** Have the router asked about connections on an address. Its multiplex says which subports: none: those without one;
  * `*`: any that no other address names; a name: that one.
  * @param address  parsed in the scope, alive until unload. Main task, in link.
@@ -106,6 +116,69 @@ CP_API void cp_router_rebind(struct cp_router *router, struct cp_arena *arena,
 CP_API struct cp_router *cp_scope_router(const struct cp_scope *scope, const char *id);
 /** For listing: the routers of the scope in the order of registering. NULL behind the last. */
 CP_API const struct cp_router *cp_scope_router_at(const struct cp_scope *scope, size_t index);
+
+/* ---- Systems in shared libraries ---------------------------------------------------------------------------- */
+
+/** X(structure): those that the program and a library read and write in each other's memory. One of another size on one
+ * side is another interface, whatever its version says. (Structures that begin with their size are not here: these may
+ * grow, see abi.h.) New ones are added at the end. */
+#define CP_SHARED_STRUCTS(X)                                                                                           \
+	X(cp_error)                                                                                                        \
+	X(cp_value)                                                                                                        \
+	X(cp_field)                                                                                                        \
+	X(cp_field_def)                                                                                                    \
+	X(cp_ip)                                                                                                           \
+	X(cp_peer)                                                                                                         \
+	X(cp_cidr)                                                                                                         \
+	X(cp_layer)                                                                                                        \
+	X(cp_address)                                                                                                      \
+	X(cp_part)                                                                                                         \
+	X(cp_rest)                                                                                                         \
+	X(cp_timer)                                                                                                        \
+	X(cp_deferred)                                                                                                     \
+	X(cp_resolve)                                                                                                      \
+	X(cp_stream)                                                                                                       \
+	X(cp_open)                                                                                                         \
+	X(cp_accepted)                                                                                                     \
+	X(cp_listener)                                                                                                     \
+	X(cp_acceptor)                                                                                                     \
+	X(cp_connector)                                                                                                    \
+	X(cp_converter)                                                                                                    \
+	X(cp_router)                                                                                                       \
+	X(cp_answer)
+
+enum cp_shared_struct {
+#define CP_SHARED_STRUCT_ENUM(name) CP_SHARED_##name,
+	CP_SHARED_STRUCTS(CP_SHARED_STRUCT_ENUM)
+#undef CP_SHARED_STRUCT_ENUM
+	CP_SHARED_STRUCT_COUNT
+};
+
+/** What a shared library says about itself, in the one symbol that it exports: `connpipe_system`. The first two members
+ * are the same in every version of the interface; the others are read only if `abi` is the program's own. */
+struct cp_dylib {
+	uint32_t abi;  /**< CP_ABI_VERSION of the headers that it was built with */
+	uint32_t size; /**< sizeof(struct cp_dylib) there */
+	const struct cp_system_def *system;
+	uint32_t sizes[CP_SHARED_STRUCT_COUNT]; /**< of CP_SHARED_STRUCTS, there */
+};
+
+/** The name of that symbol. */
+#define CP_DYLIB_SYMBOL "connpipe_system"
+
+#define CP_SHARED_STRUCT_SIZE(name) (uint32_t)sizeof(struct name),
+
+/** Put this once at the end of a library's source: makes `definition`, a `struct cp_system_def`, the library's system.
+ *
+ *     static const struct cp_system_def system = {CP_ABI_VERSION, sizeof(struct cp_system_def), NULL, load, …};
+ *     CP_SYSTEM_EXPORT(system)
+ */
+#define CP_SYSTEM_EXPORT(definition)                                                                                   \
+	CP_BEGIN_DECLS                                                                                                     \
+	CP_API extern const struct cp_dylib connpipe_system;                                                               \
+	CP_API const struct cp_dylib connpipe_system = {CP_ABI_VERSION, (uint32_t)sizeof(struct cp_dylib), &(definition),  \
+													{CP_SHARED_STRUCTS(CP_SHARED_STRUCT_SIZE)}};                       \
+	CP_END_DECLS
 
 CP_END_DECLS
 #endif

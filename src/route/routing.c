@@ -155,6 +155,8 @@ static bool take_answer(struct routing *routing)
 		return refuse(routing, CP_ENOTFOUND, CP_CAUSE_NO_ROUTE, answer->reason ? answer->reason : "no route");
 	case CP_ANSWER_BYTES:
 		return take_bytes(routing);
+	case CP_ANSWER_FAILED:
+		return fail(routing, "failed: %s", answer->reason ? answer->reason : "no reason given");
 	}
 	return fail(routing, "gave an answer of unknown kind %d", (int)answer->kind);
 }

@@ -244,6 +244,22 @@ int generation_add_system(struct generation *generation, const struct cp_system_
 	return CP_OK;
 }
 
+int cp_system_become(struct cp_system *self, const struct cp_system_def *def, const struct cp_settings *settings,
+					 void (*gone)(void *arg), void *arg)
+{
+	if (!may_register(self, "definition of itself") ||
+		!check_definition(self->generation, def, self->id, self->where)) {
+		if (gone)
+			gone(arg);
+		return CP_EINVAL;
+	}
+	self->def = def;
+	self->data = NULL;
+	self->gone = gone;
+	self->gone_arg = arg;
+	return def->load ? def->load(self, settings) : CP_OK;
+}
+
 /* ---- Binding ------------------------------------------------------------------------------------------------ */
 
 int cp_router_bind(struct cp_router *router, const struct cp_address *address, const char *where)

@@ -12,16 +12,18 @@
 /* Unloading a generation: its systems go one by one, the last one loaded first. The states are those of the system
  * whose turn it is:
  *
- *     unused? ──▶ stopping ──▶ unused again? ──▶ unload ──▶ the next one
+ *     unused? ──▶ stopping ──▶ unused again? ──▶ unload ──▶ leaving ──▶ the next one
  *
  * "unused?" waits for the last unpin: streams of its code, work that it began. Stopping on a worker may begin some more
- * (a last write, blocking work that has to come back), so it is asked twice. */
+ * (a last write, blocking work that has to come back), so it is asked twice. Who unpins is still in the system's code
+ * for some instructions; where that code goes away (system->gone), each worker is heard from once more before. */
 
 /** X(name, meaning) */
-#define RETIRE_STATES(X)                                          \
-	X(RETIRE_UNUSED, "waits until nothing pins it")               \
-	X(RETIRE_STOPPING, "worker_stop is under way on the workers") \
-	X(RETIRE_STOPPED, "stopped everywhere; waits until nothing pins it again")
+#define RETIRE_STATES(X)                                                       \
+	X(RETIRE_UNUSED, "waits until nothing pins it")                            \
+	X(RETIRE_STOPPING, "worker_stop is under way on the workers")              \
+	X(RETIRE_STOPPED, "stopped everywhere; waits until nothing pins it again") \
+	X(RETIRE_LEAVING, "unloaded; waits until the workers have returned from its code")
 
 enum retire_state {
 #define RETIRE_STATE_ENUM(name, meaning) name,
@@ -34,7 +36,7 @@ struct retirement {
 	struct cp_loop *loop; /* the main loop; NULL: nothing can be waited for */
 	enum retire_state state;
 	uint32_t left;     /* systems that are still there: it is the turn of the last of them */
-	uint32_t stopping; /* workers whose worker_stop is awaited */
+	uint32_t stopping; /* workers that are waited for */
 	uint32_t stuck;    /* systems that had to stay, as they are pinned and nothing can be waited for */
 	bool started;
 	void (*done)(uint64_t number, void *arg);
@@ -50,15 +52,29 @@ static struct cp_system *current(const struct retirement *retirement)
 
 /* ---- Stopping on the workers -------------------------------------------------------------------------------- */
 
-static void on_stopped(struct cp_loop *loop, void *arg)
+/** The code of the system whose turn it was can go; the turn is the next one's. */
+static void leave(struct retirement *retirement)
+{
+	struct cp_system *system = current(retirement);
+	if (system->gone)
+		system->gone(system->gone_arg);
+	retirement->left--;
+	retirement->state = RETIRE_UNUSED;
+}
+
+/** A worker has done what it was told. */
+static void on_answer(struct cp_loop *loop, void *arg)
 {
 	(void)loop;
 	struct retirement *retirement = arg;
-	assert(retirement->state == RETIRE_STOPPING && retirement->stopping > 0);
-	if (--retirement->stopping == 0) {
+	assert(retirement->stopping > 0);
+	if (--retirement->stopping > 0)
+		return;
+	if (retirement->state == RETIRE_STOPPING)
 		retirement->state = RETIRE_STOPPED;
-		advance(retirement);
-	}
+	else
+		leave(retirement);
+	advance(retirement);
 }
 
 /** On a worker. The main task changes nothing of the retirement until it has heard from every worker. */
@@ -67,18 +83,27 @@ static void stop_here(struct cp_loop *loop, void *arg)
 	struct retirement *retirement = arg;
 	struct cp_system *system = current(retirement);
 	system->def->worker_stop(system, loop);
-	cp_post(retirement->loop, on_stopped, retirement);
+	cp_post(retirement->loop, on_answer, retirement);
 }
 
-/** Have the system stop where it was started. @return how many workers will tell; one whose loop has ended does not */
-static uint32_t stop_on_workers(struct retirement *retirement)
+/** On a worker. That it runs is all: what the loop calls runs with no other code of the system below it. */
+static void leave_here(struct cp_loop *loop, void *arg)
+{
+	(void)loop;
+	struct retirement *retirement = arg;
+	cp_post(retirement->loop, on_answer, retirement);
+}
+
+/** Have `run` called on each worker where the system was started. @return how many of them will tell; one whose loop
+ * has ended does not */
+static uint32_t tell_workers(struct retirement *retirement, cp_post_run *run)
 {
 	struct generation *generation = retirement->generation;
-	if (!retirement->loop || !retirement->started || !current(retirement)->def->worker_stop)
+	if (!retirement->loop || !retirement->started)
 		return 0;
 	uint32_t count = 0;
 	for (uint32_t i = 0; i < generation->worker_count; i++)
-		if (atomic_load(&generation->started[i]) && cp_post(cp_worker_loop(i), stop_here, retirement))
+		if (atomic_load(&generation->started[i]) && cp_post(cp_worker_loop(i), run, retirement))
 			count++;
 	return count;
 }
@@ -91,8 +116,10 @@ static void unload(struct retirement *retirement)
 	if (system->loaded && system->def->unload)
 		system->def->unload(system);
 	system->loaded = false;
-	retirement->left--;
-	retirement->state = RETIRE_UNUSED;
+	retirement->state = RETIRE_LEAVING;
+	retirement->stopping = system->gone ? tell_workers(retirement, leave_here) : 0;
+	if (!retirement->stopping)
+		leave(retirement);
 }
 
 /** Nobody will say when it is unused: its code may still run, so it has to stay. */
@@ -120,7 +147,7 @@ static void finish(struct retirement *retirement)
 static bool step(struct retirement *retirement)
 {
 	struct cp_system *system = current(retirement);
-	if (retirement->state == RETIRE_STOPPING)
+	if (retirement->state == RETIRE_STOPPING || retirement->state == RETIRE_LEAVING)
 		return false;
 	if (!system_unused(system)) {
 		if (retirement->loop)
@@ -132,7 +159,7 @@ static bool step(struct retirement *retirement)
 		unload(retirement);
 		return true;
 	}
-	retirement->stopping = stop_on_workers(retirement);
+	retirement->stopping = system->def->worker_stop ? tell_workers(retirement, stop_here) : 0;
 	retirement->state = retirement->stopping ? RETIRE_STOPPING : RETIRE_STOPPED;
 	return true;
 }

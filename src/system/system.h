@@ -22,6 +22,8 @@ struct cp_system {
 	const struct cp_settings *settings; /* only while loading; or NULL */
 	const char *where;                  /* place of its settings, or NULL */
 	void *data;
+	void (*gone)(void *arg); /* its code is not needed any more (cp_system_become), or NULL */
+	void *gone_arg;
 	bool loaded;      /* load was called: unload is owed */
 	bool failed;      /* a phase has failed: the later ones are left out */
 	atomic_uint pins; /* how many, and PINS_* bits */

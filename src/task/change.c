@@ -23,7 +23,7 @@ enum { ERRORS_ANSWERED = 100 };
 
 static void begin_next(struct main_task *m);
 
-/* ---- Generations that are not gone ------------------------------------------------------------------------------ */
+/* ---- Generations that are not gone -------------------------------------------------------------------------- */
 
 /** One that no plan keeps any more; its memory may go at any time, so it is known by its number. */
 struct retiring {
@@ -85,7 +85,7 @@ static void plan_released(struct plan *plan)
 	cp_post(cp_loop_main(), on_plan_released, plan);
 }
 
-/* ---- Answers ---------------------------------------------------------------------------------------------------- */
+/* ---- Answers ------------------------------------------------------------------------------------------------ */
 
 static void add_call(struct waiting_call **list, struct admin_call *call)
 {
@@ -134,7 +134,7 @@ static void reload_failed(struct main_task *m, const struct report *report, stru
 	answer_calls(calls, 0, errors_json(report));
 }
 
-/* ---- Switching -------------------------------------------------------------------------------------------------- */
+/* ---- Switching ---------------------------------------------------------------------------------------------- */
 
 /** A call to one worker and its answer. */
 struct errand {
@@ -284,7 +284,7 @@ void change_first(struct main_task *m, struct generation *generation, struct pla
 	begin_prepare(m);
 }
 
-/* ---- Reload ----------------------------------------------------------------------------------------------------- */
+/* ---- Reload ------------------------------------------------------------------------------------------------- */
 
 static void load(struct main_task *m, struct waiting_call *calls)
 {
@@ -317,7 +317,7 @@ void change_reload(struct main_task *m, struct admin_call *call)
 		begin_next(m);
 }
 
-/* ---- A router changes its addresses ----------------------------------------------------------------------------- */
+/* ---- A router changes its addresses ------------------------------------------------------------------------- */
 
 static void rebind_failed(struct main_task *m, struct rebind *rebind, const struct report *report)
 {

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- Asking every worker ---------------------------------------------------------------------------------------- */
+/* ---- Asking every worker ------------------------------------------------------------------------------------ */
 
 typedef json_t *ask_worker(struct worker *worker, void *arg);
 
@@ -82,7 +82,7 @@ static void survey_workers(struct main_task *m, struct admin_call *call, ask_wor
 	}
 }
 
-/* ---- status ----------------------------------------------------------------------------------------------------- */
+/* ---- status ------------------------------------------------------------------------------------------------- */
 
 static void add_counter(const struct counter_info *info, void *arg)
 {
@@ -136,7 +136,7 @@ static void on_status(struct admin_call *call, void *arg)
 	survey_workers(arg, call, worker_status, NULL, status_done);
 }
 
-/* ---- pipes and kill --------------------------------------------------------------------------------------------- */
+/* ---- pipes and kill ----------------------------------------------------------------------------------------- */
 
 static json_t *pipe_json(const struct pipe *p)
 {
@@ -204,7 +204,7 @@ static void on_kill(struct admin_call *call, uint64_t id, void *arg)
 	survey_workers(arg, call, kill_in_worker, copy, kill_done);
 }
 
-/* ---- reload, drain, log ----------------------------------------------------------------------------------------- */
+/* ---- reload, drain, log ------------------------------------------------------------------------------------- */
 
 static void on_reload(struct admin_call *call, void *arg)
 {
@@ -234,7 +234,7 @@ static void on_log(struct admin_call *call, const char *text, void *arg)
 	admin_answer(call, json_pack("{s:b, s:s}", "ok", 1, "level", log_level_text(level)));
 }
 
-/* ---- The socket ------------------------------------------------------------------------------------------------- */
+/* ---- The socket --------------------------------------------------------------------------------------------- */
 
 static const struct admin_ops ops = {
 	.status = on_status,

@@ -55,7 +55,7 @@ void main_enter(struct main_task *m, enum main_state state)
 	m->state = state;
 }
 
-/* ---- Stopping --------------------------------------------------------------------------------------------------- */
+/* ---- Stopping ----------------------------------------------------------------------------------------------- */
 
 static void begin_stop(struct main_task *m);
 
@@ -166,7 +166,7 @@ void main_begin_drain(struct main_task *m, bool without_limit)
 	tell_workers(m, drain, &m->workers_draining);
 }
 
-/* ---- Changes ---------------------------------------------------------------------------------------------------- */
+/* ---- Changes ------------------------------------------------------------------------------------------------ */
 
 void main_change_over(struct main_task *m, bool failed)
 {
@@ -179,7 +179,7 @@ void main_change_over(struct main_task *m, bool failed)
 		notify_manager("READY=1");
 }
 
-/* ---- Signals ---------------------------------------------------------------------------------------------------- */
+/* ---- Signals ------------------------------------------------------------------------------------------------ */
 
 /** Not waiting any longer: what is left is closed now. Where even that hangs, the process just ends. */
 static void on_second_signal(struct main_task *m)
@@ -249,7 +249,7 @@ static int watch_signals(struct main_task *m, struct cp_error *error)
 	return m->signal_watch ? CP_OK : CP_EIO;
 }
 
-/* ---- Starting --------------------------------------------------------------------------------------------------- */
+/* ---- Starting ----------------------------------------------------------------------------------------------- */
 
 static void make_counters(struct worker_counters *c)
 {

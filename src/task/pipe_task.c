@@ -69,7 +69,7 @@ static void look_for_preamble(struct pipe *p)
 	}
 }
 
-/* ---- From accepting to routing ---------------------------------------------------------------------------------- */
+/* ---- From accepting to routing ------------------------------------------------------------------------------ */
 
 static void on_client_ready(struct cp_stream *stream, unsigned events, void *arg)
 {

@@ -50,13 +50,12 @@ static bool attempt_has_answer(int fd)
 }
 
 /** Whether a socket that was told to connect is connected: found out by sending the early bytes if there are any, else
- * by a second connect(); that one throws away what was received from a target that has reset by now, so where there was
- * time for that it is looked for first.
- * @param waited  the loop has run since the first connect()
+ * by a second connect(); that one throws away what was received from a target that has reset by now, so that is looked
+ * for first.
  * @return 0; EAGAIN or EALREADY: not yet; the errno of the attempt */
-static int attempt_probe(struct cp_open *open, int fd, const struct socket_address *address, bool waited)
+static int attempt_probe(struct cp_open *open, int fd, const struct socket_address *address)
 {
-	if (open->early_count == 0 && waited && attempt_has_answer(fd))
+	if (open->early_count == 0 && attempt_has_answer(fd))
 		return 0;
 	if (open->early_count == 0)
 		return connect(fd, socket_sockaddr(address), address->length) == 0 || errno == EISCONN ? 0 : errno;
@@ -92,10 +91,9 @@ static int attempt_failed(struct cp_open *open, const struct cp_peer *peer, int 
 
 /** Look how the attempt stands. @return CP_OK: open->stream is there, it took `fd`; CP_AGAIN: not decided yet; else
  * open->error is filled, `fd` is still the caller's */
-static int attempt_look(struct cp_open *open, int fd, const struct cp_peer *peer, const struct socket_address *address,
-						bool waited)
+static int attempt_look(struct cp_open *open, int fd, const struct cp_peer *peer, const struct socket_address *address)
 {
-	int errnum = attempt_probe(open, fd, address, waited);
+	int errnum = attempt_probe(open, fd, address);
 	if (errnum == EAGAIN || errnum == EALREADY || errnum == EINPROGRESS || errnum == EINTR)
 		return CP_AGAIN;
 	if (errnum == 0 && attempt_met_itself(fd, peer)) {
@@ -124,7 +122,7 @@ static int attempt_start(struct cp_open *open, const struct cp_peer *peer, int *
 	if (connect(*fd, socket_sockaddr(&address), address.length) < 0 && errno != EINPROGRESS)
 		result = attempt_failed(open, peer, errno);
 	else
-		result = attempt_look(open, *fd, peer, &address, false);
+		result = attempt_look(open, *fd, peer, &address);
 	if (result != CP_OK && result != CP_AGAIN)
 		close(*fd);
 	return result;
@@ -238,7 +236,7 @@ static void on_writable(int fd, unsigned events, void *arg)
 	struct opening *o = arg;
 	struct socket_address address;
 	socket_address_from_peer(&address, &o->peer);
-	int result = attempt_look(o->open, fd, &o->peer, &address, true);
+	int result = attempt_look(o->open, fd, &o->peer, &address);
 	if (result == CP_AGAIN)
 		return;
 	opening_end_attempt(o);

@@ -93,7 +93,7 @@ static const struct cp_system_def mover_system = {.abi = CP_ABI_VERSION,
 												  .unload = mover_unload};
 static const struct cp_system_def *const extra[] = {&mover_system, NULL};
 
-/* ---- Asking for a change, and its outcome ----------------------------------------------------------------- */
+/* ---- Asking for a change, and its outcome ------------------------------------------------------------------- */
 
 static struct {
 	bool done;

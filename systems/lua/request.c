@@ -1,0 +1,154 @@
+#include "request.h"
+
+#include "convert.h"
+
+#include <math.h>
+#include <string.h>
+
+static const char type_name[] = "connpipe.request";
+
+enum { SERIAL = 1 /* index in the table: whose request it is */, PEEK_MOST = 65536 };
+
+/** The request behind the table at 1: only its own handler has it, and only while it runs. */
+static struct cp_request *check(lua_State *L)
+{
+	struct task *task = vm_of(L)->running;
+	lua_rawgeti(L, 1, SERIAL);
+	lua_Number serial = lua_tonumber(L, -1);
+	lua_pop(L, 1);
+	if (!task || !task->request || task->serial != serial)
+		luaL_error(L, "this request is over: its handler has ended");
+	return task->request;
+}
+
+/** request:peek(n, timeout): waits until n bytes are there, or no more will come.
+ * @return the first bytes, n at most; fewer if the client sent fewer in time */
+static int peek(lua_State *L)
+{
+	luaL_checktype(L, 1, LUA_TTABLE);
+	struct cp_request *request = check(L);
+	lua_Integer wanted = luaL_checkinteger(L, 2);
+	lua_Number seconds = luaL_optnumber(L, 3, 0);
+	size_t length;
+	bool end;
+	luaL_argcheck(L, wanted >= 0 && wanted <= PEEK_MOST, 2, "0 to 65536 bytes");
+	luaL_argcheck(L, seconds >= 0 && seconds < 1e6, 3, "a time in seconds");
+	const char *bytes = cp_request_peek(request, &length, &end);
+	if (length >= (size_t)wanted || end) {
+		lua_pushlstring(L, bytes, length < (size_t)wanted ? length : (size_t)wanted);
+		return 1;
+	}
+	struct task *task = task_of(L);
+	if (!task->peeks)
+		return luaL_error(L, "only a router's handler can peek");
+	task->peek_bytes = (size_t)wanted;
+	task->peek_ms = (uint64_t)ceil(seconds * 1000);
+	return task_wait(task, NULL, NULL);
+}
+
+/** request:set_fact(name, value): for converters that learn something, and routers that other routers follow. */
+static int set_fact(lua_State *L)
+{
+	luaL_checktype(L, 1, LUA_TTABLE);
+	struct cp_request *request = check(L);
+	const char *name = luaL_checkstring(L, 2);
+	struct cp_value value = cp_null();
+	size_t length;
+	switch (lua_type(L, 3)) {
+	case LUA_TBOOLEAN:
+		value = cp_bool(lua_toboolean(L, 3));
+		break;
+	case LUA_TNUMBER:
+		value.kind = CP_F64;
+		value.as.f = lua_tonumber(L, 3);
+		break;
+	case LUA_TSTRING:
+		value = cp_string(lua_tolstring(L, 3, &length), 0);
+		value.length = (uint32_t)length;
+		luaL_argcheck(L, cp_utf8_valid(value.as.s, length), 3, "text in UTF-8");
+		break;
+	default:
+		return luaL_argerror(L, 3, "a text, a number or a boolean");
+	}
+	cp_request_set_fact(request, name, &value);
+	return 0;
+}
+
+/** request:set_peer(addr, port): who connected, as a header says. */
+static int set_peer(lua_State *L)
+{
+	luaL_checktype(L, 1, LUA_TTABLE);
+	struct cp_request *request = check(L);
+	struct cp_peer peer = {0};
+	size_t length;
+	const char *addr = luaL_checklstring(L, 2, &length);
+	lua_Integer port = luaL_checkinteger(L, 3);
+	luaL_argcheck(L, cp_ip_parse(addr, length, &peer.ip), 2, "an IP address");
+	luaL_argcheck(L, port >= 0 && port <= UINT16_MAX, 3, "a port");
+	peer.port = (uint16_t)port;
+	cp_request_set_peer(request, &peer);
+	lua_pushnil(L); /* what was asked for before is not true any more */
+	lua_setfield(L, 1, "peer");
+	return 0;
+}
+
+/** A member that is kept in the table once it was asked for. */
+static int keep(lua_State *L)
+{
+	lua_pushvalue(L, 2);
+	lua_pushvalue(L, -2);
+	lua_rawset(L, 1);
+	return 1;
+}
+
+static int member(lua_State *L)
+{
+	const char *name = luaL_checkstring(L, 2);
+	lua_pushvalue(L, 2);
+	lua_rawget(L, lua_upvalueindex(1));
+	if (!lua_isnil(L, -1))
+		return 1;
+	struct cp_request *request = check(L);
+	if (strcmp(name, "address") == 0) {
+		convert_push_address(L, cp_request_address(request));
+		return keep(L);
+	}
+	if (strcmp(name, "peer") == 0) {
+		convert_push_peer(L, cp_request_peer(request));
+		return keep(L);
+	}
+	if (strcmp(name, "text") == 0) {
+		convert_push_text(L, cp_request_address(request));
+		return keep(L);
+	}
+	if (strcmp(name, "facts") == 0) { /* not kept: later layers may add some */
+		convert_push_fields(L, cp_request_facts(request));
+		return 1;
+	}
+	return luaL_error(L, "a request has no `%s`: it has address, text, peer, facts, peek, set_fact, set_peer", name);
+}
+
+void request_open(lua_State *L)
+{
+	static const luaL_Reg methods[] = {{"peek", peek}, {"set_fact", set_fact}, {"set_peer", set_peer}, {NULL, NULL}};
+	luaL_newmetatable(L, type_name);
+	lua_newtable(L);
+	luaL_register(L, NULL, methods);
+	lua_pushcclosure(L, member, 1);
+	lua_setfield(L, -2, "__index");
+	lua_pop(L, 1);
+}
+
+void request_push(struct task *task)
+{
+	lua_State *L = task->co;
+	if (!task->request) {
+		lua_pushnil(L);
+		return;
+	}
+	lua_createtable(L, 1, 2);
+	lua_pushnumber(L, task->serial);
+	lua_rawseti(L, -2, SERIAL);
+	luaL_getmetatable(L, type_name);
+	lua_setmetatable(L, -2);
+}
