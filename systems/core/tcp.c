@@ -49,16 +49,24 @@ static bool attempt_has_answer(int fd)
 	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-/** Whether a socket that was told to connect is connected: found out by sending the early bytes if there are any, else
- * by a second connect(); that one throws away what was received from a target that has reset by now, so that is looked
- * for first.
+/** Without bytes to send: a second connect() tells. But it throws away what was received from a target that has reset
+ * by now, so that is looked for first; an error that this finds is the attempt's, and is reported only once. */
+static int attempt_probe_silent(int fd, const struct socket_address *address)
+{
+	char byte;
+	if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0)
+		return 0; /* it has answered, or ended: it had accepted */
+	if (errno != EAGAIN)
+		return errno;
+	return connect(fd, socket_sockaddr(address), address->length) == 0 || errno == EISCONN ? 0 : errno;
+}
+
+/** Whether a socket that was told to connect is connected: found out by sending the early bytes if there are any.
  * @return 0; EAGAIN or EALREADY: not yet; the errno of the attempt */
 static int attempt_probe(struct cp_open *open, int fd, const struct socket_address *address)
 {
-	if (open->early_count == 0 && attempt_has_answer(fd))
-		return 0;
 	if (open->early_count == 0)
-		return connect(fd, socket_sockaddr(address), address->length) == 0 || errno == EISCONN ? 0 : errno;
+		return attempt_probe_silent(fd, address);
 	struct msghdr message = {.msg_iov = (struct iovec *)open->early, .msg_iovlen = (size_t)open->early_count};
 	ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (sent < 0)
