@@ -20,6 +20,17 @@ import time
 from .harness import PATIENCE, SIGTERM, Scenario, Server, free_port, preamble, table, until
 
 LONG = bool(os.environ.get("CONNPIPE_TEST_LONG"))
+PORTS = set()  # handed out so far
+
+
+def own_port():
+    """A free port that no other lane got: the kernel may name the same one twice."""
+    while (port := free_port()) in PORTS:
+        pass
+    PORTS.add(port)
+    return port
+
+
 SECONDS = float(os.environ.get("CONNPIPE_TEST_SECONDS", "120" if LONG else "8"))
 SEED = int(os.environ.get("CONNPIPE_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 LANES = 16
@@ -318,7 +329,7 @@ class Lane(threading.Thread):
         self.storm, self.number = storm, number
         self.server = Server()
         self.server.socket.setblocking(False)
-        numbers = [free_port() for _ in range(4)]
+        numbers = [own_port() for _ in range(4)]
         self.ports = dict(zip(["plain", "named", "failover", "refused"], numbers))
         self.ports["almost"] = self.ports["named"]
         self.nobody = socket.socket()  # bound and not listening: connecting to it is refused, and nobody else gets it
@@ -393,7 +404,7 @@ class Storm(Scenario):
 
     def run_storm(self, disturbed):
         self.closed, self.killed, self.failures = {}, set(), []
-        self.moving = [free_port(), free_port()]
+        self.moving = [own_port(), own_port()]
         lanes = [Lane(self, number) for number in range(LANES)]
         for lane in lanes:
             self.addCleanup(lane.server.close)
