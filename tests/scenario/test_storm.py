@@ -16,6 +16,7 @@ import struct
 import termios
 import threading
 import time
+import unittest
 
 from .harness import PATIENCE, SIGTERM, Scenario, Server, free_port, preamble, table, until
 
@@ -357,6 +358,8 @@ class Lane(threading.Thread):
                     connection.describe() + "\n  log: " + "\n  log: ".join(self.storm.lines_of(connection))))
 
 
+@unittest.skipUnless(LONG or "CONNPIPE_TEST_SECONDS" in os.environ or "CONNPIPE_TEST_SEED" in os.environ,
+                     "random: runs with --long, or with $CONNPIPE_TEST_SECONDS or $CONNPIPE_TEST_SEED")
 class Storm(Scenario):
     def watch_log(self, proxy):
         """Collect the line of each pipe that has closed, by the ports of its two ends."""
