@@ -54,10 +54,11 @@ function Request:set_peer(addr, port) end
 ---@class connpipe.Stream
 local Stream = {}
 
----Exactly n bytes, fewer only at the end of file; without n whatever comes next. Waits.
+---Exactly n bytes, fewer only at the end of file; without n whatever comes next; of messages the next one, and whether it
+---is text. Waits.
 ---@param n integer?
 ---@return string? bytes
----@return string? reason
+---@return string|boolean|nil reason or is_text
 function Stream:read(n) end
 
 ---Up to the next line feed, without it and a carriage return before it. Waits.
@@ -67,9 +68,10 @@ function Stream:read_line() end
 
 ---Waits until all of it was taken.
 ---@param text string
+---@param is_text boolean? messages: text, where the protocol tells text from binary
 ---@return true?
 ---@return string? reason
-function Stream:write(text) end
+function Stream:write(text, is_text) end
 
 ---End of file for the other side, behind everything written.
 ---@return true?
@@ -87,15 +89,38 @@ function Stream:close() end
 ---@param definition connpipe.RouterDefinition
 function connpipe.router(definition) end
 
+---A connection that a connector's `accept` looks at.
+---@class connpipe.Newcomer
+---@field address connpipe.Fields the address that is bound
+---@field text string the same as text
+---@field peer connpipe.Peer who connected
+---@field set_peer fun(self: connpipe.Newcomer, addr: string, port: integer)
+
 ---@class connpipe.ConnectorDefinition
 ---@field aliases string|string[]
 ---@field path boolean? its addresses may have a path
 ---@field messages boolean? its streams keep message boundaries
----@field connect fun(address: connpipe.Fields, request: connpipe.Request?): (connpipe.Stream|connpipe.Address|nil), string?
+---@field connect (fun(address: connpipe.Fields, request: connpipe.Request?): (connpipe.Stream|connpipe.Address|nil), string?)?
+---@field bind (fun(address: connpipe.Fields): (connpipe.Address|connpipe.Address[]|nil), string?)? what to bind in its place
+---@field accept (fun(stream: connpipe.Stream, request: connpipe.Newcomer): connpipe.Stream?, string?)? looks at each connection first
+---@field fields string[]? of its addresses: "name", "name:kind", "name:kind?"
+---@field parse (fun(text: string, alias: string): table<string, string|number|boolean>?, string?, integer?)? text to fields, or nil, a message, and where
+---@field format (fun(fields: table<string, string|number|boolean>, alias: string): string)? fields to text
 
 ---Declare a connector; while the script is loaded.
 ---@param definition connpipe.ConnectorDefinition
 function connpipe.connector(definition) end
+
+---%XX for each character of `special`, for % and for control characters.
+---@param text string
+---@param special string? without: space and !/:{}
+---@return string
+function connpipe.escape(text, special) end
+
+---@param text string
+---@return string? text
+---@return string? message a broken escape
+function connpipe.unescape(text) end
 
 ---@alias connpipe.Wrap fun(stream: connpipe.Stream, argument: string?, request: connpipe.Request?): connpipe.Stream?, string?
 
@@ -103,10 +128,25 @@ function connpipe.connector(definition) end
 ---@field id string
 ---@field accept connpipe.Wrap?
 ---@field connect connpipe.Wrap?
+---@field messages boolean? it can be put on streams that carry messages, too
+---@field frames boolean? it makes messages of bytes
 
 ---Declare a converter; while the script is loaded.
 ---@param definition connpipe.ConverterDefinition
 function connpipe.converter(definition) end
+
+---@class connpipe.StreamFunctions
+---@field read (fun(below: connpipe.Stream): string?, string|boolean|nil)? called when more is wanted; nil: the end, or broken with a reason
+---@field write (fun(below: connpipe.Stream, bytes: string, is_text: boolean): any, string?)? called with what is to go out
+---@field finish fun(below: connpipe.Stream)? called once when nothing more goes out
+---@field close fun(cause: string)? called once at the very end; cannot wait
+---@field messages boolean? what it carries, if that is not what `below` carries
+
+---A stream whose data goes through the script.
+---@param below connpipe.Stream the handler's; it is taken
+---@param functions connpipe.StreamFunctions
+---@return connpipe.Stream
+function connpipe.stream(below, functions) end
 
 ---Connect to an address. Waits.
 ---@param address connpipe.Address

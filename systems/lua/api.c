@@ -4,6 +4,7 @@
 #include "convert.h"
 #include "request.h"
 #include "stream.h"
+#include "syntax.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -120,6 +121,7 @@ void api_open(lua_State *L)
 	stream_open(L);
 	lua_newtable(L);
 	declare_open(L);
+	syntax_open(L);
 	open_log(L);
 	api_json_open(L);
 	api_shared_open(L);

@@ -158,28 +158,42 @@ static struct connecting *make_connecting(struct task *task)
 	return c;
 }
 
+/** Begin to connect to what is at 1. @param waiting  set with CP_AGAIN
+ * The memory limit is lifted: an error that is raised in here would lose what is in the making. */
+static int start_connecting(struct task *task, uint64_t ms, struct connecting **waiting, struct cp_stream **stream,
+							struct cp_error *error)
+{
+	struct vm *vm = task->vm;
+	size_t limit = vm_lift_limit(vm);
+	const struct cp_address *address;
+	struct connecting *c = make_connecting(task);
+	int result = convert_address(task->co, 1, cp_system_scope(vm->script->system), c->arena, &address, error);
+	if (result == CP_OK)
+		result = cp_connect_start(vm->loop, address, task->request, ms, on_connected, c, &c->connect, stream, error);
+	if (result == CP_AGAIN && ms)
+		cp_timer_start(&c->deadline, ms);
+	if (result == CP_AGAIN)
+		*waiting = c;
+	else
+		free_connecting(c);
+	vm->limit = limit;
+	return result;
+}
+
 /** connpipe.connect(address, timeout): a stream, or nil and a reason. */
 static int wait_connect(lua_State *L)
 {
 	struct task *task = task_of(L);
-	struct cp_loop *loop = task->vm->loop;
+	struct connecting *waiting = NULL;
 	struct cp_stream *stream = NULL;
 	struct cp_error error = {0};
-	const struct cp_address *address;
 	uint64_t ms = lua_isnoneornil(L, 2) ? 0 : take_ms(L, 2);
 	luaL_argcheck(L, lua_type(L, 1) == LUA_TSTRING || lua_type(L, 1) == LUA_TTABLE, 1, "an address");
 	lua_settop(L, 1);
-	lua_checkstack(L, 16);
-	struct connecting *c = make_connecting(task);
-	int result = convert_address(L, 1, cp_system_scope(task->vm->script->system), c->arena, &address, &error);
-	if (result == CP_OK)
-		result = cp_connect_start(loop, address, task->request, ms, on_connected, c, &c->connect, &stream, &error);
-	if (result == CP_AGAIN) {
-		if (ms)
-			cp_timer_start(&c->deadline, ms);
-		return task_wait(task, give_up_connect, c);
-	}
-	free_connecting(c);
+	luaL_checkstack(L, 16, "an address");
+	int result = start_connecting(task, ms, &waiting, &stream, &error);
+	if (result == CP_AGAIN)
+		return task_wait(task, give_up_connect, waiting);
 	if (result != CP_OK)
 		return push_refusal(L, &error);
 	stream_push(task, stream);
@@ -271,10 +285,8 @@ void api_free(struct vm *vm)
 
 void api_wait_open(lua_State *L)
 {
-	static const luaL_Reg functions[] = {{"sleep", wait_sleep},
-										 {"resolve", wait_resolve},
-										 {"connect", wait_connect},
-										 {"every", wait_every},
-										 {NULL, NULL}};
+	static const luaL_Reg functions[] = {{"sleep", wait_sleep},     {"resolve", wait_resolve},
+										 {"connect", wait_connect}, {"stream", filter_lua_new},
+										 {"every", wait_every},     {NULL, NULL}};
 	luaL_register(L, NULL, functions);
 }

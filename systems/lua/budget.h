@@ -3,7 +3,8 @@
  * A timer of the thread's CPU time ticks four times in a budget; so nothing is set or cleared for a handler, and a
  * thread that does nothing gets no ticks. The tick's signal handler sees whether the same run goes on, and after the
  * fourth tick in a row sets a hook in the state, which raises an error at the next instruction. A handler is therefore
- * stopped after 1 to 1.25 budgets of CPU time.
+ * stopped after 1 to 1.25 budgets of CPU time, and up to two ticks of the kernel's clock (4 ms each in Debian's), at
+ * which alone it looks at such timers: what it leaves out meanwhile, it counts for us.
  *
  * The hook stays until the run has ended: an error that a pcall in the script swallows is raised again at the very next
  * instruction, until all of them are left. lua_sethook() from a signal handler is what Lua documents it for. */

@@ -7,6 +7,7 @@
 #include "connector.h"
 
 #include "convert.h"
+#include "listen.h"
 #include "request.h"
 #include "stream.h"
 #include "task.h"
@@ -21,6 +22,7 @@ struct making {
 	const struct declared *declared;
 	struct vm *vm;
 	int function;
+	bool messages;              /* what has to come of it keeps message boundaries */
 	struct task *task;          /* while the handler runs or waits */
 	struct cp_connect *connect; /* while the address that it returned is connected to */
 	struct cp_arena *arena;     /* of that address */
@@ -75,8 +77,7 @@ static void on_connected(struct cp_stream *stream, const struct cp_error *error,
 
 static int take_stream(struct making *m)
 {
-	bool messages = m->declared->kind == DECLARED_CONNECTOR ? m->declared->def.connector.flags & CP_CONNECTOR_MESSAGES
-															: m->open->lower && m->open->lower->messages;
+	bool messages = m->messages;
 	struct cp_stream *stream = stream_take(m->task, 1, &m->open->error);
 	if (!stream)
 		return CP_EINVAL;
@@ -191,6 +192,13 @@ static void on_deferred(struct cp_deferred *deferred)
 		free_making(m);
 }
 
+static bool makes_messages(const struct declared *declared, const struct cp_open *open)
+{
+	if (declared->kind == DECLARED_CONNECTOR)
+		return declared->def.connector.flags & CP_CONNECTOR_MESSAGES;
+	return declared->def.converter.form == CP_FORM_TO_MESSAGES || open->lower->messages;
+}
+
 static int make(const struct declared *declared, struct cp_open *open, bool accepting)
 {
 	struct making *m = calloc(1, sizeof(*m));
@@ -198,6 +206,7 @@ static int make(const struct declared *declared, struct cp_open *open, bool acce
 		abort();
 	m->declared = declared;
 	m->open = open;
+	m->messages = makes_messages(declared, open);
 	m->vm = declared->script->vms[cp_loop_index(open->loop)];
 	const struct handlers *handlers = &m->vm->handlers[declared->index];
 	m->function = accepting ? handlers->first : handlers->second;
@@ -257,41 +266,32 @@ static int converter_check(const struct cp_converter *converter, const char *arg
 	return CP_OK;
 }
 
-void connector_define(struct declared *declared, bool path, bool messages)
+void connector_define(struct declared *declared, const struct handlers *handlers, bool messages)
 {
-	static const struct cp_field_def with_path[] = {
-		{"addr", CP_STRING, CP_ROLE_HOST, false},
-		{"port", CP_U16, CP_ROLE_PORT, false},
-		{"path", CP_STRING, CP_ROLE_PATH, true},
-		{"multiplex", CP_STRING, CP_ROLE_MULTIPLEX, true},
-	};
-	static const struct cp_field_def plain[] = {
-		{"addr", CP_STRING, CP_ROLE_HOST, false},
-		{"port", CP_U16, CP_ROLE_PORT, false},
-		{"multiplex", CP_STRING, CP_ROLE_MULTIPLEX, true},
-	};
+	bool binds = handlers->bind != LUA_NOREF, connects = handlers->second != LUA_NOREF;
+	declared->accepts = handlers->first != LUA_NOREF;
 	declared->def.connector = (struct cp_connector_def){
 		.size = sizeof(struct cp_connector_def),
 		.aliases = declared->names,
 		.flags = messages ? CP_CONNECTOR_MESSAGES : 0,
-		.fields = path ? with_path : plain,
-		.field_count = path ? 4 : 3,
-		.syntax = cp_arena_printf(declared->script->arena, "%s:host:port%s!multiplex", declared->names[0],
-								  path ? "/path" : ""),
-		.connect = connector_connect,
-		.cancel = connector_cancel,
+		.connect = connects ? connector_connect : NULL,
+		.cancel = connects ? connector_cancel : NULL,
+		.bind = binds ? listen_bind : NULL,
+		.check_bind = binds ? listen_check_bind : NULL,
+		.adopt = binds ? listen_adopt : NULL,
 	};
 }
 
-void converter_define(struct declared *declared, bool accept, bool connect)
+void converter_define(struct declared *declared, const struct handlers *handlers, bool messages, bool frames)
 {
 	declared->def.converter = (struct cp_converter_def){
 		.size = sizeof(struct cp_converter_def),
 		.id = declared->id,
-		.form = CP_FORM_SAME,
+		.form = frames ? CP_FORM_TO_MESSAGES : CP_FORM_SAME,
+		.messages = messages,
 		.check = converter_check,
-		.accept = accept ? converter_accept : NULL,
-		.connect = connect ? converter_connect : NULL,
+		.accept = handlers->first != LUA_NOREF ? converter_accept : NULL,
+		.connect = handlers->second != LUA_NOREF ? converter_connect : NULL,
 		.cancel = converter_cancel,
 	};
 }

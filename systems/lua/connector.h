@@ -4,8 +4,9 @@
 
 #include "vm.h"
 
-/** Fill declared->def. @param path  its addresses may have a path @param messages  its streams keep boundaries */
-void connector_define(struct declared *declared, bool path, bool messages);
-void converter_define(struct declared *declared, bool accept, bool connect);
+/** Fill declared->def, but for a connector's fields. @param handlers  the functions that the script has for it
+ * @param messages  it works on streams that keep message boundaries @param frames  it makes those of bytes */
+void connector_define(struct declared *declared, const struct handlers *handlers, bool messages);
+void converter_define(struct declared *declared, const struct handlers *handlers, bool messages, bool frames);
 
 #endif

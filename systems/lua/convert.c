@@ -117,20 +117,20 @@ static struct cp_value number_value(lua_Number number)
 	return value;
 }
 
-/** The value on top of the stack. Strings are copied: the table may be garbage before the address is used. */
-static bool field_value(lua_State *L, struct cp_arena *arena, struct cp_value *value)
+/** Strings are copied: the table may be garbage before the address is used. */
+bool convert_value(lua_State *L, int index, struct cp_arena *arena, struct cp_value *value)
 {
 	size_t length;
 	const char *text;
-	switch (lua_type(L, -1)) {
+	switch (lua_type(L, index)) {
 	case LUA_TBOOLEAN:
-		*value = cp_bool(lua_toboolean(L, -1));
+		*value = cp_bool(lua_toboolean(L, index));
 		return true;
 	case LUA_TNUMBER:
-		*value = number_value(lua_tonumber(L, -1));
+		*value = number_value(lua_tonumber(L, index));
 		return true;
 	case LUA_TSTRING:
-		text = lua_tolstring(L, -1, &length);
+		text = lua_tolstring(L, index, &length);
 		*value = cp_string(cp_arena_strndup(arena, text, length), length);
 		return true;
 	default:
@@ -146,7 +146,7 @@ static int take_fields(lua_State *L, int index, struct cp_arena *arena, struct c
 		const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
 		if (name && strcmp(name, "connector") == 0)
 			continue;
-		if (!name || count == FIELDS_MOST || !field_value(L, arena, &fields[count].value)) {
+		if (!name || count == FIELDS_MOST || !convert_value(L, -1, arena, &fields[count].value)) {
 			cp_error_set(error, CP_EINVAL, NULL, "an address has a field%s%s that is no text, number or boolean",
 						 name ? " " : "", name ? name : "");
 			lua_pop(L, 2);

@@ -18,6 +18,10 @@ void convert_push_peer(lua_State *L, const struct cp_peer *peer);
 /** Push the canonical text of an address. */
 void convert_push_text(lua_State *L, const struct cp_address *address);
 
+/** The value at `index`; a whole number is an integer. Strings are copied into the arena.
+ * @return false if it is no text, number or boolean */
+bool convert_value(lua_State *L, int index, struct cp_arena *arena, struct cp_value *value);
+
 /** The address at `index`: a text, or a table with `connector` and its fields.
  * @return CP_OK, or an error that is filled */
 int convert_address(lua_State *L, int index, const struct cp_scope *scope, struct cp_arena *arena,

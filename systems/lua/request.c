@@ -9,16 +9,40 @@ static const char type_name[] = "connpipe.request";
 
 enum { SERIAL = 1 /* index in the table: whose request it is */, PEEK_MOST = 65536 };
 
-/** The request behind the table at 1: only its own handler has it, and only while it runs. */
-static struct cp_request *check(lua_State *L)
+/** The task behind the table at 1: only its own handler has it, and only while it runs. */
+static struct task *check_task(lua_State *L)
 {
 	struct task *task = vm_of(L)->running;
 	lua_rawgeti(L, 1, SERIAL);
 	lua_Number serial = lua_tonumber(L, -1);
 	lua_pop(L, 1);
-	if (!task || !task->request || task->serial != serial)
+	if (!task || !(task->request || task->newcomer) || task->serial != serial)
 		luaL_error(L, "this request is over: its handler has ended");
+	return task;
+}
+
+/** The request that the core has. It has none yet of what a connector's `accept` looks at. */
+static struct cp_request *check(lua_State *L)
+{
+	struct task *task = check_task(L);
+	if (!task->request)
+		luaL_error(L, "a connector's `accept` can neither peek nor add facts: a converter can add them");
 	return task->request;
+}
+
+static const struct cp_address *address_of(const struct task *task)
+{
+	return task->request ? cp_request_address(task->request) : task->newcomer->address;
+}
+
+static const struct cp_peer *peer_of(const struct task *task)
+{
+	return task->request ? cp_request_peer(task->request) : &task->newcomer->peer;
+}
+
+static struct cp_fields facts_of(const struct task *task)
+{
+	return task->request ? cp_request_facts(task->request) : (struct cp_fields){0};
 }
 
 /** request:peek(n, timeout): waits until n bytes are there, or no more will come.
@@ -78,7 +102,7 @@ static int set_fact(lua_State *L)
 static int set_peer(lua_State *L)
 {
 	luaL_checktype(L, 1, LUA_TTABLE);
-	struct cp_request *request = check(L);
+	struct task *task = check_task(L);
 	struct cp_peer peer = {0};
 	size_t length;
 	const char *addr = luaL_checklstring(L, 2, &length);
@@ -86,7 +110,10 @@ static int set_peer(lua_State *L)
 	luaL_argcheck(L, cp_ip_parse(addr, length, &peer.ip), 2, "an IP address");
 	luaL_argcheck(L, port >= 0 && port <= UINT16_MAX, 3, "a port");
 	peer.port = (uint16_t)port;
-	cp_request_set_peer(request, &peer);
+	if (task->request)
+		cp_request_set_peer(task->request, &peer);
+	else
+		task->newcomer->peer = peer;
 	lua_pushnil(L); /* what was asked for before is not true any more */
 	lua_setfield(L, 1, "peer");
 	return 0;
@@ -108,21 +135,21 @@ static int member(lua_State *L)
 	lua_rawget(L, lua_upvalueindex(1));
 	if (!lua_isnil(L, -1))
 		return 1;
-	struct cp_request *request = check(L);
+	const struct task *task = check_task(L);
 	if (strcmp(name, "address") == 0) {
-		convert_push_address(L, cp_request_address(request));
+		convert_push_address(L, address_of(task));
 		return keep(L);
 	}
 	if (strcmp(name, "peer") == 0) {
-		convert_push_peer(L, cp_request_peer(request));
+		convert_push_peer(L, peer_of(task));
 		return keep(L);
 	}
 	if (strcmp(name, "text") == 0) {
-		convert_push_text(L, cp_request_address(request));
+		convert_push_text(L, address_of(task));
 		return keep(L);
 	}
 	if (strcmp(name, "facts") == 0) { /* not kept: later layers may add some */
-		convert_push_fields(L, cp_request_facts(request));
+		convert_push_fields(L, facts_of(task));
 		return 1;
 	}
 	return luaL_error(L, "a request has no `%s`: it has address, text, peer, facts, peek, set_fact, set_peer", name);
@@ -142,7 +169,7 @@ void request_open(lua_State *L)
 void request_push(struct task *task)
 {
 	lua_State *L = task->co;
-	if (!task->request) {
+	if (!task->request && !task->newcomer) {
 		lua_pushnil(L);
 		return;
 	}

@@ -12,7 +12,7 @@
 
 /** Make the metatable. */
 void request_open(lua_State *L);
-/** Push the request of a task on its coroutine; nil if it has none. */
+/** Push the request of a task on its coroutine; nil if it has none. That of a newcomer has no facts, and no peek. */
 void request_push(struct task *task);
 
 #endif

@@ -16,6 +16,7 @@ enum {
 	MEMORY_LEAST = 1 << 20, /* less does not hold Lua's own library and a script */
 	SHARED = 16 << 20,
 	SHARED_LEAST = 64 << 10,
+	HANDSHAKE_MS = 10000,
 	SCRIPT_MOST = 16 << 20, /* of a script's text */
 	CONFIG_DEPTH_MOST = 64,
 };
@@ -77,12 +78,14 @@ static bool read_settings(struct script *script, const struct cp_settings *setti
 {
 	const char *path = NULL;
 	script->budget_ms = BUDGET_MS;
+	script->handshake_ms = HANDSHAKE_MS;
 	script->memory = MEMORY;
 	script->shared_bytes = SHARED;
 	bool good = cp_settings_get_string(settings, "path", &path);
 	if (!cp_settings_get(settings, "path"))
 		cp_settings_error(settings, "expected `path`, the script");
 	good &= cp_settings_get_duration(settings, "budget", &script->budget_ms);
+	good &= cp_settings_get_duration(settings, "handshake", &script->handshake_ms);
 	good &= cp_settings_get_size(settings, "memory", &script->memory);
 	good &= cp_settings_get_size(settings, "shared", &script->shared_bytes);
 	good &= cp_settings_get_bool(settings, "jit", &script->jit);
@@ -134,6 +137,32 @@ static int register_one(struct declared *declared)
 	return CP_EINVAL;
 }
 
+/** Whether the script has a say in addresses, which the main task parses, prints and binds, too. */
+static bool asked_by_main(const struct script *script)
+{
+	for (uint32_t i = 0; i < script->declared_count; i++) {
+		const struct declared *declared = script->declared[i];
+		if (declared->kind == DECLARED_CONNECTOR && (declared->def.connector.parse || declared->def.connector.bind))
+			return true;
+	}
+	return false;
+}
+
+/** The first vm is the main task's if that needs one, else the first worker's. */
+static int place_first(struct script *script, struct vm *vm)
+{
+	struct cp_error error = {0};
+	if (!asked_by_main(script)) {
+		script->vms[0] = vm;
+		return CP_OK;
+	}
+	script->main = vm;
+	int result = vm_start_main(vm, &error);
+	if (result != CP_OK)
+		cp_system_error(script->system, "%s", error.message);
+	return result;
+}
+
 /** Run the script for the first time. What it declares is registered. */
 static int load_script(struct script *script)
 {
@@ -143,8 +172,9 @@ static int load_script(struct script *script)
 		cp_system_error(script->system, "%s: %s", error.where, error.message);
 		return CP_EINVAL;
 	}
-	script->vms[0] = vm;
 	script->signature = strdup(vm->signature);
+	if (place_first(script, vm) != CP_OK)
+		return CP_EINVAL;
 	if (script->declared_count == 0)
 		cp_log(CP_WARN, script->id, "%s declares no router, no connector and no converter", script->chunk);
 	for (uint32_t i = 0; i < script->declared_count; i++) {
@@ -163,6 +193,7 @@ static int script_load(struct cp_system *self, const struct cp_settings *setting
 	cp_system_set_data(self, script);
 	script->system = self;
 	script->id = cp_system_id(self);
+	script->thread = pthread_self();
 	script->arena = cp_arena_new(0);
 	script->vm_count = cp_worker_count() ? cp_worker_count() : 1;
 	script->vms = calloc(script->vm_count, sizeof(struct vm *));
@@ -239,6 +270,10 @@ static void script_unload(struct cp_system *self)
 	for (uint32_t i = 0; i < script->vm_count; i++)
 		if (script->vms[i])
 			vm_free(script->vms[i]);
+	if (script->main) {
+		vm_stop_main(script->main);
+		vm_free(script->main);
+	}
 	if (script->shared)
 		shared_put(script->shared);
 	json_decref(script->config);

@@ -9,25 +9,11 @@ enum {
 	READ_FIRST = 4096,
 	READ_MOST = 16 << 20, /* of one read(n): a script that wants more reads several times */
 	LINE_MOST = 65536,
+	MESSAGE_MOST = 1 << 20,
 };
 
 /** What a read waits for. */
 enum want { WANT_SOME, WANT_EXACTLY, WANT_LINE };
-
-struct lua_stream {
-	struct cp_stream *stream; /* NULL: closed, or given away */
-	struct task *task;
-	struct lua_stream *next;
-	struct lua_stream **handle; /* the script's pointer to this, NULL when that was collected */
-	char *buffer;               /* read ahead: from `start` to `end` */
-	size_t start, end, room;
-	bool ended;            /* the end of file was read */
-	bool reading, writing; /* its task waits for that */
-	enum want want;
-	size_t wanted;
-	char *unsent; /* what a write waits with */
-	size_t unsent_start, unsent_length;
-};
 
 /* ---- Reading ------------------------------------------------------------------------------------------------ */
 
@@ -38,28 +24,51 @@ static int push_failure(lua_State *L, const char *reason)
 	return 2;
 }
 
+static int push_error(struct lua_stream *s, lua_State *L, int error)
+{
+	s->error = error;
+	return push_failure(L, cp_err_text((enum cp_err)error));
+}
+
 static size_t have(const struct lua_stream *s)
 {
 	return s->end - s->start;
 }
 
-static int push_bytes(struct lua_stream *s, lua_State *L, size_t length, size_t skip)
+static void skip(struct lua_stream *s, size_t length)
+{
+	s->start += length;
+	if (s->start < s->end)
+		return;
+	free(s->buffer);
+	s->buffer = NULL;
+	s->start = s->end = s->room = 0;
+}
+
+static int push_bytes(struct lua_stream *s, lua_State *L, size_t length, size_t behind)
 {
 	lua_pushlstring(L, s->buffer + s->start, length);
-	s->start += length + skip;
-	if (s->start == s->end) {
-		free(s->buffer);
-		s->buffer = NULL;
-		s->start = s->end = s->room = 0;
-	}
+	skip(s, length + behind);
 	return 1;
+}
+
+/** A message, and whether it is text. */
+static int push_message(struct lua_stream *s, lua_State *L)
+{
+	lua_pushlstring(L, have(s) ? s->buffer + s->start : "", have(s));
+	skip(s, have(s));
+	s->whole = false;
+	lua_pushboolean(L, s->text);
+	return 2;
 }
 
 /** @return what is wanted, if it is there, as results on the stack; 0: not yet */
 static int push_wanted(struct lua_stream *s, lua_State *L)
 {
 	const char *newline;
-	switch (s->want) {
+	if (s->stream->messages)
+		return s->whole ? push_message(s, L) : have(s) > MESSAGE_MOST ? push_error(s, L, CP_EPROTO) : 0;
+	switch ((enum want)s->want) {
 	case WANT_SOME:
 		return have(s) ? push_bytes(s, L, have(s) < s->wanted ? have(s) : s->wanted, 0) : 0;
 	case WANT_EXACTLY:
@@ -103,6 +112,8 @@ static int read_more(struct lua_stream *s)
 		return (int)got;
 	s->end += (size_t)got;
 	s->ended = hints & CP_READ_END;
+	s->whole = s->stream->messages && !(hints & CP_READ_MORE) && (got > 0 || !s->ended);
+	s->text = hints & CP_READ_TEXT;
 	return CP_OK;
 }
 
@@ -119,25 +130,25 @@ static int go_on_reading(struct lua_stream *s, lua_State *L)
 		if (result == CP_AGAIN)
 			return 0;
 		if (result != CP_OK)
-			return push_failure(L, cp_err_text((enum cp_err)result));
+			return push_error(s, L, result);
 	}
 }
 
 /* ---- Writing ------------------------------------------------------------------------------------------------ */
 
-/** @return how much was taken, or an error but CP_AGAIN */
-static ssize_t write_some(struct lua_stream *s, const char *bytes, size_t length)
+/** @return how much was taken, or an error; CP_AGAIN: nothing (which is not the same for a message) */
+static ssize_t write_some(struct lua_stream *s, const char *bytes, size_t length, unsigned flags)
 {
 	size_t done = 0;
-	while (done < length) {
+	do {
 		struct iovec vec = {(char *)bytes + done, length - done};
-		ssize_t taken = cp_stream_writev(s->stream, &vec, 1, 0);
-		if (taken == CP_AGAIN)
+		ssize_t taken = cp_stream_writev(s->stream, &vec, 1, flags);
+		if (taken == CP_AGAIN && done > 0)
 			break;
 		if (taken < 0)
 			return taken;
 		done += (size_t)taken;
-	}
+	} while (done < length);
 	return (ssize_t)done;
 }
 
@@ -150,7 +161,9 @@ static void drop_unsent(struct lua_stream *s)
 /** @return results pushed; 0: it has to be waited for */
 static int go_on_writing(struct lua_stream *s, lua_State *L)
 {
-	ssize_t done = write_some(s, s->unsent + s->unsent_start, s->unsent_length - s->unsent_start);
+	ssize_t done = write_some(s, s->unsent + s->unsent_start, s->unsent_length - s->unsent_start, s->unsent_flags);
+	if (done == CP_AGAIN)
+		return 0;
 	if (done >= 0) {
 		s->unsent_start += (size_t)done;
 		if (s->unsent_start < s->unsent_length)
@@ -158,49 +171,90 @@ static int go_on_writing(struct lua_stream *s, lua_State *L)
 	}
 	drop_unsent(s);
 	if (done < 0)
-		return push_failure(L, cp_err_text((enum cp_err)done));
+		return push_error(s, L, (int)done);
 	lua_pushboolean(L, true);
 	return 1;
 }
 
 /* ---- Waiting ------------------------------------------------------------------------------------------------ */
 
+static void wake_reader(struct lua_stream *s)
+{
+	struct task *task = s->reader;
+	int results = go_on_reading(s, task->co);
+	if (results == 0)
+		return;
+	s->reader = NULL;
+	task_wake(task, results);
+}
+
+static void wake_writer(struct lua_stream *s)
+{
+	struct task *task = s->writer;
+	int results = go_on_writing(s, task->co);
+	if (results == 0)
+		return;
+	s->writer = NULL;
+	task_wake(task, results);
+}
+
+/** A task that is woken may be the end of the stream. */
 static void on_ready(struct cp_stream *stream, unsigned events, void *arg)
 {
 	struct lua_stream *s = arg;
-	int results = 0;
-	if (events & CP_RECALL)
+	unsigned taken = (s->reader ? CP_READABLE : 0) | (s->writer ? CP_WRITABLE : 0);
+	s->busy = true;
+	if (s->reader && (events & CP_READABLE))
+		wake_reader(s);
+	if (!s->dead && s->writer && (events & CP_WRITABLE))
+		wake_writer(s);
+	if (!s->dead && s->others && (events & ~taken))
+		s->others(s, events & ~taken);
+	else if (!s->dead && (events & CP_RECALL))
 		cp_stream_restore(stream);
-	if (s->reading && (events & CP_READABLE))
-		results = go_on_reading(s, s->task->co);
-	else if (s->writing && (events & CP_WRITABLE))
-		results = go_on_writing(s, s->task->co);
-	if (results == 0)
-		return;
-	s->reading = s->writing = false;
-	task_wake(s->task, results);
+	s->busy = false;
+	if (s->dead)
+		free(s);
 }
 
 static void give_up(struct task *task)
 {
 	struct lua_stream *s = task->waits_for;
-	s->reading = s->writing = false;
+	if (s->reader == task)
+		s->reader = NULL;
+	if (s->writer == task)
+		s->writer = NULL;
 }
 
 /* ---- Ownership ---------------------------------------------------------------------------------------------- */
 
-/** Take it out of its task's list and free it; the core's stream was closed or given away before. */
-static void forget(struct lua_stream *s)
+static void unlink_stream(struct lua_stream *s)
 {
-	struct lua_stream **at = &s->task->streams;
+	struct lua_stream **at = &s->owner->first;
 	while (*at != s)
 		at = &(*at)->next;
 	*at = s->next;
+}
+
+static void link_stream(struct lua_stream *s, struct stream_owner *owner)
+{
+	s->owner = owner;
+	s->next = owner->first;
+	owner->first = s;
+}
+
+/** Take it out of its owner's list and free it; the core's stream was closed or given away before. */
+static void forget(struct lua_stream *s)
+{
+	unlink_stream(s);
 	if (s->handle)
 		*s->handle = NULL;
 	drop_unsent(s);
 	free(s->buffer);
-	free(s);
+	s->buffer = NULL;
+	s->dead = true;
+	if (!s->busy)
+		free(s);
 }
 
 void stream_push(struct task *task, struct cp_stream *stream)
@@ -208,15 +262,16 @@ void stream_push(struct task *task, struct cp_stream *stream)
 	struct lua_stream *s = calloc(1, sizeof(*s));
 	if (!s)
 		abort();
+	size_t limit = vm_lift_limit(task->vm); /* an error here would lose the stream */
 	struct lua_stream **handle = lua_newuserdata(task->co, sizeof(*handle));
 	*handle = s;
 	luaL_getmetatable(task->co, type_name);
 	lua_setmetatable(task->co, -2);
+	task->vm->limit = limit;
 	s->stream = stream;
+	s->vm = task->vm;
 	s->handle = handle;
-	s->task = task;
-	s->next = task->streams;
-	task->streams = s;
+	link_stream(s, &task->own);
 	cp_stream_set_user(stream, on_ready, s);
 }
 
@@ -241,7 +296,7 @@ struct cp_stream *stream_take(struct task *task, int index, struct cp_error *err
 {
 	struct lua_stream **handle = handle_at(task->co, index);
 	struct lua_stream *s = handle ? *handle : NULL;
-	if (!s || s->task != task) {
+	if (!s || s->owner != &task->own) {
 		cp_error_set(error, CP_EINVAL, NULL, "the stream that was returned is closed, or another handler's");
 		return NULL;
 	}
@@ -255,12 +310,29 @@ struct cp_stream *stream_take(struct task *task, int index, struct cp_error *err
 	return stream;
 }
 
-void stream_close_all(struct task *task, enum cp_cause cause)
+void stream_close_all(struct stream_owner *owner, enum cp_cause cause)
 {
-	while (task->streams) {
-		cp_stream_close(task->streams->stream, cause);
-		forget(task->streams);
+	while (owner->first) {
+		cp_stream_close(owner->first->stream, cause);
+		forget(owner->first);
 	}
+}
+
+size_t stream_ahead(const struct lua_stream *s)
+{
+	return have(s);
+}
+
+size_t stream_take_ahead(struct lua_stream *s, const struct iovec *vec, int count)
+{
+	size_t copied = 0;
+	for (int i = 0; i < count && have(s); i++) {
+		size_t piece = have(s) < vec[i].iov_len ? have(s) : vec[i].iov_len;
+		memcpy(vec[i].iov_base, s->buffer + s->start, piece);
+		skip(s, piece);
+		copied += piece;
+	}
+	return copied;
 }
 
 /* ---- What scripts call -------------------------------------------------------------------------------------- */
@@ -273,34 +345,74 @@ static int collected(lua_State *L)
 	return 0;
 }
 
-/** The stream at 1, if it is the caller's own; raises an error otherwise. */
-static struct lua_stream *check(lua_State *L)
+/** The stream at `index`, if the caller may use it; raises an error otherwise. */
+static struct lua_stream *check(lua_State *L, int index)
 {
-	struct lua_stream **handle = luaL_checkudata(L, 1, type_name);
+	struct lua_stream **handle = luaL_checkudata(L, index, type_name);
 	if (!*handle)
 		luaL_error(L, "the stream is closed");
-	if ((*handle)->task != task_of(L))
+	struct task *task = task_of(L);
+	if ((*handle)->owner != &task->own && (*handle)->owner != task->also)
 		luaL_error(L, "the stream belongs to another handler");
 	return *handle;
 }
 
+/** … if it is the caller's own. */
+static struct lua_stream *check_own(lua_State *L, int index)
+{
+	struct lua_stream *s = check(L, index);
+	if (s->owner != &vm_of(L)->running->own)
+		luaL_error(L, "the stream ends with the one that was made of it");
+	return s;
+}
+
+struct lua_stream *stream_give(lua_State *L, int index, struct stream_owner *owner)
+{
+	struct lua_stream *s = check_own(L, index);
+	unlink_stream(s);
+	link_stream(s, owner);
+	return s;
+}
+
+static struct lua_stream *check_reading(lua_State *L)
+{
+	struct lua_stream *s = check(L, 1);
+	if (s->read_past)
+		luaL_error(L, "connpipe.stream() was given no `read`: what comes goes past the script");
+	if (s->reader)
+		luaL_error(L, "somebody reads from the stream already");
+	return s;
+}
+
+static struct lua_stream *check_writing(lua_State *L)
+{
+	struct lua_stream *s = check(L, 1);
+	if (s->write_past)
+		luaL_error(L, "connpipe.stream() was given no `write`: what goes out goes past the script");
+	if (s->writer)
+		luaL_error(L, "somebody writes to the stream already");
+	return s;
+}
+
 static int start_reading(lua_State *L, struct lua_stream *s, enum want want, size_t wanted)
 {
-	s->want = want;
+	s->want = (uint8_t)want;
 	s->wanted = wanted;
 	int results = go_on_reading(s, L);
 	if (results)
 		return results;
-	s->reading = true;
-	return task_wait(s->task, give_up, s);
+	s->reader = vm_of(L)->running;
+	return task_wait(s->reader, give_up, s);
 }
 
-/** s:read(n): exactly n bytes, fewer only at the end of file; s:read(): what is there next. nil and a reason. */
+/** s:read(n): exactly n bytes, fewer only at the end of file; s:read(): what is there next; of messages: the next one,
+ * and whether it is text. nil and a reason. */
 static int stream_read(lua_State *L)
 {
-	struct lua_stream *s = check(L);
+	struct lua_stream *s = check_reading(L);
 	if (lua_isnoneornil(L, 2))
 		return start_reading(L, s, WANT_SOME, LINE_MOST);
+	luaL_argcheck(L, !s->stream->messages, 2, "nothing: the stream carries messages, of which read() takes one");
 	lua_Integer wanted = luaL_checkinteger(L, 2);
 	luaL_argcheck(L, wanted >= 0 && wanted <= READ_MOST, 2, "0 to 16777216 bytes");
 	return start_reading(L, s, WANT_EXACTLY, (size_t)wanted);
@@ -309,36 +421,50 @@ static int stream_read(lua_State *L)
 /** s:read_line(): up to the next LF, without it and a CR in front of it. */
 static int stream_read_line(lua_State *L)
 {
-	return start_reading(L, check(L), WANT_LINE, 0);
+	struct lua_stream *s = check_reading(L);
+	if (s->stream->messages)
+		return luaL_error(L, "the stream carries messages, not lines: read() takes one");
+	return start_reading(L, s, WANT_LINE, 0);
 }
 
-/** s:write(text): waits until all of it was taken. true, or nil and a reason. */
+/** Wait with what was not taken. */
+static int wait_writing(lua_State *L, struct lua_stream *s, const char *bytes, size_t length, unsigned flags)
+{
+	s->unsent_length = length;
+	s->unsent_start = 0;
+	s->unsent_flags = flags;
+	s->unsent = malloc(length ? length : 1);
+	if (!s->unsent)
+		return push_error(s, L, CP_ENOMEM);
+	memcpy(s->unsent, bytes, length);
+	s->writer = vm_of(L)->running;
+	return task_wait(s->writer, give_up, s);
+}
+
+/** s:write(bytes), or for messages s:write(message, is_text): waits until all of it was taken. true, or nil and a
+ * reason.
+ */
 static int stream_write(lua_State *L)
 {
-	struct lua_stream *s = check(L);
+	struct lua_stream *s = check_writing(L);
 	size_t length;
-	const char *text = luaL_checklstring(L, 2, &length);
-	ssize_t done = write_some(s, text, length);
+	const char *bytes = luaL_checklstring(L, 2, &length);
+	unsigned flags = s->stream->messages && lua_toboolean(L, 3) ? CP_WRITE_TEXT : 0;
+	ssize_t done = length || s->stream->messages ? write_some(s, bytes, length, flags) : 0;
+	if (done == CP_AGAIN)
+		return wait_writing(L, s, bytes, length, flags);
 	if (done < 0)
-		return push_failure(L, cp_err_text((enum cp_err)done));
-	if ((size_t)done == length) {
-		lua_pushboolean(L, true);
-		return 1;
-	}
-	s->unsent_length = length - (size_t)done;
-	s->unsent_start = 0;
-	s->unsent = malloc(s->unsent_length);
-	if (!s->unsent)
-		return push_failure(L, "out of memory");
-	memcpy(s->unsent, text + done, s->unsent_length);
-	s->writing = true;
-	return task_wait(s->task, give_up, s);
+		return push_error(s, L, (int)done);
+	if ((size_t)done < length)
+		return wait_writing(L, s, bytes + done, length - (size_t)done, flags);
+	lua_pushboolean(L, true);
+	return 1;
 }
 
 /** s:shutdown(): the end of file behind everything written; reading goes on. */
 static int stream_shutdown(lua_State *L)
 {
-	int result = cp_stream_shutdown_write(check(L)->stream);
+	int result = cp_stream_shutdown_write(check_writing(L)->stream);
 	if (result != CP_OK)
 		return push_failure(L, cp_err_text((enum cp_err)result));
 	lua_pushboolean(L, true);
@@ -351,7 +477,7 @@ static int stream_close(lua_State *L)
 	struct lua_stream **handle = luaL_checkudata(L, 1, type_name);
 	if (!*handle)
 		return 0;
-	struct lua_stream *s = check(L);
+	struct lua_stream *s = check_own(L, 1);
 	cp_stream_close(s->stream, CP_CAUSE_DONE);
 	forget(s);
 	return 0;

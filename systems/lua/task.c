@@ -51,6 +51,8 @@ static void recycle(struct task *task)
 	struct vm *vm = task->vm;
 	lua_settop(task->co, 0);
 	task->request = NULL;
+	task->newcomer = NULL;
+	task->also = NULL;
 	task->resumed = NULL;
 	task->arg = NULL;
 	task->peek_bytes = 0;
@@ -69,7 +71,7 @@ void task_end(struct task *task, enum cp_cause cause)
 	task->waiting = false;
 	if (task->timer.fired)
 		cp_timer_stop(&task->timer);
-	stream_close_all(task, cause);
+	stream_close_all(&task->own, cause);
 	*task->prev = task->next;
 	if (task->next)
 		task->next->prev = task->prev;
@@ -125,10 +127,14 @@ void task_wake(struct task *task, int results)
 struct task *task_of(lua_State *L)
 {
 	struct vm *vm = vm_of(L);
+	if (vm->calls)
+		luaL_error(L, "nothing can be waited for here: parse, format, bind and close have to answer at once");
 	if (!vm->running)
 		luaL_error(L, "nothing can be waited for while the script is loaded");
 	if (vm->running->co != L)
 		luaL_error(L, "only a handler itself can wait, not a coroutine that it made");
+	if (!lua_isyieldable(L))
+		luaL_error(L, "nothing can be waited for inside a function that Lua's library calls (string.gsub, table.sort)");
 	return vm->running;
 }
 

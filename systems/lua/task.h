@@ -18,6 +18,17 @@ enum task_state { TASK_DONE, TASK_FAILED, TASK_WAITS };
 
 struct lua_stream;
 
+/** Whose streams of Lua those are: a task's, or those below a stream that a script made (filter.c). */
+struct stream_owner {
+	struct lua_stream *first;
+};
+
+/** A connection that a connector's `accept` looks at before the core knows of it (accept.c). */
+struct newcomer {
+	const struct cp_address *address; /* as bound */
+	struct cp_peer peer;
+};
+
 struct task {
 	struct vm *vm;
 	lua_State *co;
@@ -25,7 +36,9 @@ struct task {
 	struct task *next, **prev;
 	double serial;              /* of this use: what a request that outlives it is told apart by */
 	struct cp_request *request; /* the connection it is for, or NULL */
-	struct lua_stream *streams; /* which it opened or was given, and which end with it */
+	struct newcomer *newcomer;  /* in place of a request, or NULL */
+	struct stream_owner own;    /* streams which it opened or was given, and which end with it */
+	struct stream_owner *also;  /* others that it may use, or NULL */
 	void (*resumed)(struct task *task, enum task_state state); /* after task_wake */
 	void *arg;                                                 /* for `resumed` */
 	bool waiting, spoiled;                                     /* spoiled: the coroutine has ended in an error */

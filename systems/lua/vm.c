@@ -33,7 +33,7 @@ static void find_line(struct vm *vm, lua_State *L)
 /** The error that follows has no place of its own, and when it is caught the innermost line is not known any more. */
 static void note_shortage(struct vm *vm)
 {
-	find_line(vm, vm->running ? vm->running->co : vm->L);
+	find_line(vm, vm->calls ? vm->side : vm->running ? vm->running->co : vm->L);
 	vm->short_of_memory = true;
 }
 
@@ -79,9 +79,26 @@ struct vm *vm_of(lua_State *L)
 	return vm;
 }
 
+struct vm *vm_here(const struct script *script)
+{
+	struct cp_loop *loop = cp_loop_current();
+	uint32_t index = loop ? cp_loop_index(loop) : CP_LOOP_MAIN;
+	if (index < script->vm_count && script->vms[index] && script->vms[index]->loop == loop)
+		return script->vms[index];
+	return pthread_equal(script->thread, pthread_self()) ? script->main : NULL;
+}
+
+size_t vm_lift_limit(struct vm *vm)
+{
+	size_t limit = vm->limit;
+	vm->limit = 0;
+	return limit;
+}
+
 void vm_enter(struct vm *vm, struct task *task)
 {
 	collect_if_short(vm);
+	vm->inside = true;
 	vm->running = task;
 	vm->limit = (size_t)vm->script->memory;
 	vm->short_of_memory = false;
@@ -91,6 +108,7 @@ void vm_enter(struct vm *vm, struct task *task)
 void vm_leave(struct vm *vm)
 {
 	budget_leave(&vm->budget);
+	vm->inside = false;
 	vm->limit = 0;
 	vm->running = NULL;
 }
@@ -156,6 +174,8 @@ static int prepare(lua_State *L)
 	api_open(L);
 	lua_newtable(L);
 	vm->targets = luaL_ref(L, LUA_REGISTRYINDEX);
+	vm->side = lua_newthread(L);
+	luaL_ref(L, LUA_REGISTRYINDEX);
 	return 0;
 }
 
@@ -234,6 +254,16 @@ int vm_start(struct vm *vm, struct cp_loop *loop, struct cp_error *error)
 	vm->loop = loop;
 	api_start(vm);
 	return CP_OK;
+}
+
+int vm_start_main(struct vm *vm, struct cp_error *error)
+{
+	return budget_start(&vm->budget, vm->L, vm->script->jit ? 0 : vm->script->budget_ms, error);
+}
+
+void vm_stop_main(struct vm *vm)
+{
+	budget_stop(&vm->budget);
 }
 
 void vm_stop(struct vm *vm)

@@ -6,6 +6,8 @@
  *
  * The main task makes the first vm, which declares what the system exports; that one becomes the first worker's. The
  * other workers make theirs in worker_start, and must declare the same. From then on a vm is used by its worker alone.
+ * Where the script has a say in addresses (a connector's parse, format, bind), which the main task also asks for, the
+ * first vm stays the main task's, and the first worker makes its own, too.
  *
  * Start with script.c (the life of the system), then vm.c, task.c, router.c. */
 #ifndef LUA_VM_H
@@ -18,6 +20,7 @@
 #include <jansson.h>
 #include <lauxlib.h>
 #include <lua.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -42,7 +45,9 @@ struct declared {
 	enum declared_kind kind;
 	const char *id; /* a router's, a converter's */
 	char where[SCRIPT_WHERE];
-	const char **names; /* a router's addresses to bind, a connector's aliases; ends with NULL */
+	const char **names;   /* a router's addresses to bind, a connector's aliases; ends with NULL */
+	const char *parse_at; /* a connector's: where its `parse` is */
+	bool accepts;         /* a connector's: it has an `accept` */
 	union {
 		struct cp_connector_def connector;
 		struct cp_converter_def converter;
@@ -50,10 +55,11 @@ struct declared {
 	struct cp_router *router;
 };
 
-/** The functions behind one declaration in one vm: references into its registry. */
+/** The functions behind one declaration in one vm: references into its registry; LUA_NOREF: there is none. */
 struct handlers {
 	int first;  /* route; accept */
 	int second; /* connect */
+	int parse, format, bind;
 };
 
 struct script {
@@ -65,6 +71,7 @@ struct script {
 	size_t length;
 	json_t *config; /* its table; read-only once loaded */
 	uint64_t budget_ms;
+	uint64_t handshake_ms; /* for a connector's `accept` */
 	uint64_t memory;
 	uint64_t shared_bytes;
 	bool jit, ffi;
@@ -75,6 +82,8 @@ struct script {
 	char *signature; /* all declarations as one text: what every vm must say */
 	struct vm **vms; /* one for each worker */
 	uint32_t vm_count;
+	struct vm *main;  /* the main task's, where addresses are parsed, printed or bound by the script; else NULL */
+	pthread_t thread; /* the main task's */
 };
 
 struct vm {
@@ -82,6 +91,10 @@ struct vm {
 	lua_State *L;
 	struct cp_loop *loop; /* NULL until its worker has it */
 	uint32_t worker;
+	lua_State *side;      /* calls that cannot wait run on this stack, whatever else is under way (call.h) */
+	uint32_t calls;       /* of those under way */
+	bool keep_braces;     /* format() writes a template: connpipe.escape() leaves braces alone */
+	bool inside;          /* the script's code is on the stack */
 	size_t used, limit;   /* bytes; the limit holds while the script runs */
 	size_t collected;     /* `used` after the last full collection that a lack of memory caused */
 	bool short_of_memory; /* in this run the limit was reached; failed_at says where */
@@ -116,10 +129,20 @@ void vm_free(struct vm *vm);
 
 /** The vm of a state. */
 struct vm *vm_of(lua_State *L);
+/** The vm of the calling thread; NULL: the script does not run here (any more). */
+struct vm *vm_here(const struct script *script);
+
+/** Give a vm that stays the main task's its budget there, and take it. */
+int vm_start_main(struct vm *vm, struct cp_error *error);
+void vm_stop_main(struct vm *vm);
 
 /** Begin and end running the script's code: budget and memory are counted. */
 void vm_enter(struct vm *vm, struct task *task);
 void vm_leave(struct vm *vm);
+
+/** The limit of memory does not hold from here on, until vm->limit is set to what this returns: for code of the API
+ * that has something in its hands which an error would lose. */
+size_t vm_lift_limit(struct vm *vm);
 
 /** Fill failure and failed_at from the error that is on top of `L`, whose stack is as it was at the error. */
 void vm_note_failure(struct vm *vm, lua_State *L);

@@ -100,8 +100,6 @@ Test(lua, over_the_limit_is_refused_and_the_next_is_served)
 	lua_test_end(&test);
 }
 
-/* ThreadSanitizer holds signals back until the program calls the library, which an endless loop never does. */
-#ifndef __SANITIZE_THREAD__
 Test(lua, endless_handler_is_stopped, .timeout = 60)
 {
 	static const char *const loops[] = {
@@ -123,7 +121,6 @@ Test(lua, endless_handler_is_stopped, .timeout = 60)
 		lua_test_end(&test);
 	}
 }
-#endif
 
 Test(lua, handler_within_its_budget_is_not_stopped)
 {
