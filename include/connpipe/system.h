@@ -176,8 +176,8 @@ struct cp_dylib {
 #define CP_SYSTEM_EXPORT(definition)                                                                                   \
 	CP_BEGIN_DECLS                                                                                                     \
 	CP_API extern const struct cp_dylib connpipe_system;                                                               \
-	CP_API const struct cp_dylib connpipe_system = {CP_ABI_VERSION, (uint32_t)sizeof(struct cp_dylib), &(definition),  \
-													{CP_SHARED_STRUCTS(CP_SHARED_STRUCT_SIZE)}};                       \
+	const struct cp_dylib connpipe_system = {CP_ABI_VERSION, (uint32_t)sizeof(struct cp_dylib), &(definition),         \
+											 {CP_SHARED_STRUCTS(CP_SHARED_STRUCT_SIZE)}};                              \
 	CP_END_DECLS
 
 CP_END_DECLS

@@ -22,7 +22,8 @@ BUILD = os.path.dirname(PROGRAM)
 DYLIBS = os.path.join(BUILD, "tests", "dylib")
 LONG = bool(os.environ.get("CONNPIPE_TEST_LONG"))
 with open(PROGRAM, "rb") as program:
-    SANITIZED = bool(re.search(rb"__[at]san_init", program.read()))  # freed memory is kept for a while
+    SANITIZER = re.search(rb"__([at]san)_init", program.read())
+    SANITIZER = SANITIZER and SANITIZER[1].decode()
 
 
 @unittest.skipUnless(os.path.isdir(DYLIBS), "no test libraries beside the program")
@@ -39,7 +40,9 @@ class Library(Scenario):
         self.notes = os.path.join(directory, "notes")
         self.proxy = Connpipe(text, directory, environment={"COUNTING": self.notes})
         self.processes.append(self.proxy)
-        return self.keep(self.proxy, self.proxy.stop)
+        self.keep(self.proxy, self.proxy.stop)
+        self.proxy.wait_generation()
+        return self.proxy
 
     def put(self, library):
         """Write over the file in place, as a careless copy does."""
@@ -177,8 +180,8 @@ class Reload(Library):
         reload(first)
         descriptors, resident = settled(first)
         reload(total - first)
-        self.assertLessEqual(settled(total)[0], descriptors)
-        if LONG and not SANITIZED:
+        until(lambda: settled(total)[0] <= descriptors)  # the control socket's last client goes a little later
+        if LONG and not SANITIZER:  # they keep freed memory for a while
             self.assertLess(settled(total)[1], resident + 2048)
         self.stop(loads=total + 1)
 
@@ -253,8 +256,11 @@ class Listener(Library):
         self.stop(loads=2)
 
 
-def run(*words):
-    result = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-pedantic", "-Werror"]
+
+
+def run(*words, **options):
+    result = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **options)
     if result.returncode:
         raise AssertionError("%s:\n%s%s" % (" ".join(words), result.stdout, result.stderr))
 
@@ -264,7 +270,7 @@ def build_example(top, source):
     prefix, build = os.path.join(top, "prefix"), os.path.join(top, "build")
     run("cmake", "--install", BUILD, "--prefix", prefix)
     run("cmake", "-S", os.path.join(TOP, "contrib", source), "-B", build, "-DCMAKE_PREFIX_PATH=" + prefix,
-        "-DCMAKE_C_FLAGS=-Wall -Wextra -Wshadow -Werror")
+        "-DCMAKE_C_FLAGS=" + " ".join(WARNINGS))
     run("cmake", "--build", build)
     return build
 
@@ -329,17 +335,58 @@ type = "table"
         self.assertRegex(result.stderr, r"config\.toml:5:\d+: .*tpc")
         self.assertRegex(result.stderr, r"config\.toml:11:\d+: .*mask\(1\) to mask\(255\)")
 
-    def test_pkg_config(self):
+    def installed(self):
+        """An installation; returns its top, and an environment in which pkg-config finds it."""
         top = self.directory()
         run("cmake", "--install", BUILD, "--prefix", top)
-        found = [os.path.join(at, "") for at, _, files in os.walk(top) if "connpipe.pc" in files]
-        result = subprocess.run(["pkg-config", "--cflags", "connpipe"], env={**os.environ, "PKG_CONFIG_PATH": found[0]},
-                                capture_output=True, text=True, check=True)
+        found = [at for at, _, files in os.walk(top) if "connpipe.pc" in files]
+        return top, {**os.environ, "PKG_CONFIG_PATH": found[0]}
+
+    def answer(self, library, more):
+        """What `connpipe route tcp:$4:1` says with a library as the system x, and more text in the configuration."""
+        directory = self.directory()
+        with open(os.path.join(directory, "config.toml"), "w", encoding="utf-8") as file:
+            file.write('[x]\ntype = "dylib"\npath = "%s"\n%s\n' % (library, more))
+        return self.program("--config", directory, "route", "tcp:$4:1")
+
+    def test_command_of_the_readme(self):
+        source = os.path.join(TOP, "contrib", "example-dylib")
+        with open(os.path.join(source, "README.md"), encoding="utf-8") as file:
+            command = re.search(r"`(cc -shared .*)`", file.read())[1]
+        _, environment = self.installed()
+        directory = self.directory()
+        shutil.copy(os.path.join(source, "router.c"), directory)
+        run("sh", "-c", command, cwd=directory, env=environment)
+        result = self.answer(os.path.join(directory, "librouter.so"), 'bind = "tcp:$4:1"\ntargets = ["echo:"]')
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("echo:", result.stdout)
+
+    def test_pkg_config(self):
+        """Each header by itself: tests/check_headers.sh."""
+        top, environment = self.installed()
+        flags = subprocess.check_output(["pkg-config", "--cflags", "connpipe"], env=environment, text=True).split()
+        headers = os.path.join(top, "include", "connpipe")
+        self.assertEqual(sorted(os.listdir(headers)), sorted(os.listdir(os.path.join(TOP, "include", "connpipe"))))
+        every = os.path.join(top, "every.h")
+        with open(every, "w", encoding="utf-8") as file:
+            file.writelines("#include <connpipe/%s>\n" % name for name in os.listdir(headers))
         for language, compiler in ("c", ["cc", "-std=c11"]), ("c++", ["c++", "-std=c++17"]):
-            run(*compiler, "-x", language, "-fsyntax-only", "-Wall", "-Wextra", "-Werror", *result.stdout.split(),
-                os.path.join(top, "include", "connpipe", "connpipe.h"))
+            run(*compiler, "-x", language, "-fsyntax-only", *WARNINGS, *flags, every)
+
+    def test_cplusplus(self):
+        top, _ = self.installed()
+        source = os.path.join(TOP, "tests", "dylib", "cplusplus.cpp")
+        for compiler in filter(shutil.which, ("g++", "clang++")):
+            library = os.path.join(top, "lib%s.so" % compiler)
+            run(compiler, "-std=c++17", *WARNINGS, "-shared", "-fPIC", "-fvisibility=hidden",
+                "-I" + os.path.join(top, "include"), "-o", library, source)
+            result = self.answer(library, '[t]\ntype = "table"\nroutes = { "tcp:$4:1" = ">x" }')
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("said in C++", result.stdout + result.stderr)
 
 
+# ThreadSanitizer does not see how libzmq, which is not built with it, hands messages from thread to thread.
+@unittest.skipIf(SANITIZER == "tsan", "the program is built with ThreadSanitizer, libzmq is not")
 @unittest.skipUnless(zmq, "python3-zmq is not there")
 @unittest.skipUnless(os.path.exists(os.path.join(BUILD, "CMakeCache.txt")), "the program is not in its build directory")
 class Zmq(Scenario):
