@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import re
 import resource
 import shutil
@@ -68,11 +69,29 @@ def until(condition):
     return result
 
 
+def ports_to_give():
+    """Port numbers in random order, each once, that the kernel does not give by itself to a socket that connects or is
+    bound to port 0: one of those could be another server's, or a connection's own, before it is bound by its number."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as setting:
+        first_given = int(setting.read().split()[0])
+    numbers = range(10000, first_given) or range(10000, 65536)  # none are left on machines set up for many connections
+    yield from random.SystemRandom().sample(numbers, len(numbers))
+
+
+PORTS = ports_to_give()
+
+
 def free_port(host="127.0.0.1"):
-    """A port on which nothing listens. The kernel does not hand it out again soon."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+    """A port on which nothing listens, and which nobody gets who does not ask for this number. Never the same twice."""
+    for port in PORTS:
+        mark = socket.socket(socket.AF_UNIX)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            mark.bind("\0connpipe-test-port-%d" % port)
+            probe.bind((host, port))
+            mark.detach()  # bound as long as this process lives: so other test runs on this machine know
+            return port
+        mark.close()
+    raise AssertionError("there is no port left")
 
 
 class Peer:
@@ -263,7 +282,7 @@ class Process:
 class Connpipe(Process):
     """`connpipe run` in a directory of its own."""
 
-    def __init__(self, config, directory, files=(), descriptors=None, environment=None, wait=True):
+    def __init__(self, config, directory, files=(), descriptors=None, environment=None):
         self.directory = directory
         self.generation = 0
         for name, text in dict(files).items():
@@ -278,8 +297,6 @@ class Connpipe(Process):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
         super().__init__([PROGRAM, "--config", directory], preexec_fn=limit, env={**os.environ, **(environment or {})})
-        if wait:
-            self.wait_generation()
 
     def configure(self, text):
         with open(os.path.join(self.directory, "config.toml"), "w", encoding="utf-8") as file:
@@ -361,10 +378,13 @@ class Scenario(unittest.TestCase):
         self.addCleanup(end)
         return thing
 
-    def connpipe(self, config, **options):
+    def connpipe(self, config, wait=True, **options):
         process = Connpipe(config, self.directory(), **options)
-        self.processes.append(process)
-        return self.keep(process, process.stop)
+        self.processes.append(process)  # before it can fail: its log tells why
+        self.keep(process, process.stop)
+        if wait:
+            process.wait_generation()
+        return process
 
     def program(self, *words, **options):
         """Run connpipe with `words` to its end. Returns subprocess.CompletedProcess with text (or bytes)."""
