@@ -252,6 +252,21 @@ static void read_section(const struct cp_settings *table, const char *key, struc
 	cp_settings_finish(section);
 }
 
+/* Only what kind it is: the rest is for the system whose table it is, when that loads. */
+static void read_systems_table(const struct cp_settings *table, const char *key)
+{
+	const struct cp_settings *section = cp_settings_get(table, key);
+	if (section)
+		cp_settings_want(section, CP_SETTINGS_TABLE);
+}
+
+const struct cp_settings *process_settings_table(const struct config *config, const char *key)
+{
+	const struct cp_settings *table = cp_settings_get(config_root(config), "connpipe");
+	const struct cp_settings *section = table ? cp_settings_get(table, key) : NULL;
+	return section && cp_settings_kind(section) == CP_SETTINGS_TABLE ? section : NULL;
+}
+
 void process_settings_read(const struct config *config, struct process_settings *settings)
 {
 	*settings = (struct process_settings){
@@ -271,6 +286,7 @@ void process_settings_read(const struct config *config, struct process_settings 
 	read_user(table, settings);
 	read_section(table, "limits", settings, read_limits);
 	read_section(table, "timeouts", settings, read_timeouts);
+	read_systems_table(table, "tcp");
 	cp_settings_finish(table);
 }
 

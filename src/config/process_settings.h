@@ -30,6 +30,9 @@ struct process_settings {
 
 /** Defaults, then what the table says; errors go to the config's report. */
 void process_settings_read(const struct config *config, struct process_settings *settings);
+/** The table [connpipe.<key>] of the settings of a compiled-in system, which reads it and checks its keys; NULL: it is
+ * not there. As long as the config. */
+const struct cp_settings *process_settings_table(const struct config *config, const char *key);
 void process_settings_deinit(struct process_settings *settings);
 
 #endif

@@ -6,5 +6,7 @@ extern const struct cp_system_def table_type_system; /* 1e1001.connpipe.table: r
 extern const struct cp_system_def lua_type_system;   /* 1e1001.connpipe.lua: registers the type "lua" */
 extern const struct cp_system_def dylib_type_system; /* 1e1001.connpipe.dylib: registers the type "dylib" */
 
-const struct cp_system_def *const builtin_systems[] = {&core_system, &table_type_system, &lua_type_system,
-														   &dylib_type_system, NULL};
+const struct builtin_system builtin_systems[] = {
+	{&core_system, "tcp"}, {&table_type_system, NULL}, {&lua_type_system, NULL}, {&dylib_type_system, NULL},
+	{NULL, NULL},
+};

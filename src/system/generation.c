@@ -162,7 +162,16 @@ static void add_table(struct generation *generation, const struct cp_settings *t
 		report_unknown_type(generation, value, name);
 }
 
-static void add_compiled_in(struct generation *generation, const struct cp_system_def *const *defs)
+/** The system itself is compiled in: its place is not that of its settings, so these are added behind. */
+static void add_builtin(struct generation *generation, const struct builtin_system *builtin)
+{
+	const struct cp_system_def *def = builtin->def;
+	if (generation_add_system(generation, def, def->id, NULL, NULL) == CP_OK && builtin->table)
+		generation->systems[generation->system_count - 1]->settings =
+			process_settings_table(generation->config, builtin->table);
+}
+
+static void add_extra(struct generation *generation, const struct cp_system_def *const *defs)
 {
 	for (; defs && *defs; defs++)
 		generation_add_system(generation, *defs, (*defs)->id, NULL, NULL);
@@ -171,9 +180,10 @@ static void add_compiled_in(struct generation *generation, const struct cp_syste
 static void load_all(struct generation *generation, const struct generation_source *source)
 {
 	uint32_t done = 0;
-	add_compiled_in(generation, builtin_systems);
+	for (const struct builtin_system *builtin = builtin_systems; builtin->def; builtin++)
+		add_builtin(generation, builtin);
 	done = load_from(generation, done);
-	add_compiled_in(generation, source->extra);
+	add_extra(generation, source->extra);
 	done = load_from(generation, done);
 	const struct cp_settings *table;
 	for (size_t i = 0; (table = config_system(generation->config, i)); i++) {

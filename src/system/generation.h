@@ -144,7 +144,12 @@ void generation_retire(struct generation *generation, bool started, void (*done)
  * @return the length that was needed; cut as with snprintf */
 size_t generation_pins(const struct generation *generation, char *buffer, size_t room);
 
-/** What compiled-in systems there are: defined by the build (src/system/builtin.c). NULL behind the last. */
-extern const struct cp_system_def *const builtin_systems[];
+struct builtin_system {
+	const struct cp_system_def *def; /* NULL: behind the last */
+	const char *table;               /* its settings are [connpipe.<table>]; NULL: it has none */
+};
+
+/** What compiled-in systems there are: defined by the build (src/system/builtin.c). */
+extern const struct builtin_system builtin_systems[];
 
 #endif

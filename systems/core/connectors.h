@@ -1,6 +1,7 @@
 /** What the files of the core system share. Nothing outside systems/core includes this, except its tests.
  *
  *     tcp.c            tcp: the connector, and connecting          tcp_listen.c   its listening sockets
+ *     tcp_settings.c   tcp: the options of each address            tcp_options.c  setting them on sockets
  *     unix.c           unix: addresses and connecting              unix_listen.c  its listening socket
  *     exec.c           exec: addresses, connecting, the stream     child.c        the life of a child
  *     words.c          the words of a command
@@ -14,12 +15,16 @@
 #include <stdint.h>
 
 struct child;
+struct cp_settings;
+struct tcp_settings;
 
 /** One load of the core system: the `arg` of its connectors. */
 struct core {
 	const char *config_dir;  /* absolute; the system's */
 	struct child **children; /* that still run: one list for each worker, touched by its thread only */
 	uint32_t workers;
+	const struct cp_settings *tcp_table; /* [connpipe.tcp], or NULL; only while loading */
+	struct tcp_settings *tcp;            /* what it says; NULL: nothing */
 };
 
 extern const struct cp_connector_def tcp_connector;

@@ -3,6 +3,7 @@
 
 #include "child.h"
 #include "connectors.h"
+#include "tcp_options.h"
 
 #include <stdlib.h>
 
@@ -12,7 +13,6 @@ static const struct cp_connector_def *const connectors[] = {
 
 static int core_load(struct cp_system *self, const struct cp_settings *settings)
 {
-	(void)settings;
 	struct core *core = calloc(1, sizeof(*core));
 	if (!core) {
 		cp_system_error(self, "no memory for the core system");
@@ -21,6 +21,7 @@ static int core_load(struct cp_system *self, const struct cp_settings *settings)
 	cp_system_set_data(self, core);
 	core->config_dir = cp_system_config_dir(self);
 	core->workers = cp_worker_count();
+	core->tcp_table = settings;
 	core->children = calloc(core->workers, sizeof(struct child *));
 	if (!core->children && core->workers > 0) {
 		cp_system_error(self, "no memory for the lists of children of %u workers", core->workers);
@@ -32,6 +33,15 @@ static int core_load(struct cp_system *self, const struct cp_settings *settings)
 		if (result != CP_OK)
 			return result;
 	}
+	return CP_OK;
+}
+
+/** Addresses in the settings can be read now. */
+static int core_link(struct cp_system *self)
+{
+	struct core *core = cp_system_data(self);
+	core->tcp = tcp_settings_read(self, core->tcp_table);
+	core->tcp_table = NULL;
 	return CP_OK;
 }
 
@@ -47,6 +57,7 @@ static void core_unload(struct cp_system *self)
 	struct core *core = cp_system_data(self);
 	if (!core)
 		return;
+	tcp_settings_free(core->tcp);
 	free(core->children);
 	free(core);
 }
@@ -56,6 +67,7 @@ const struct cp_system_def core_system = {
 	.size = sizeof(struct cp_system_def),
 	.id = CORE_ID,
 	.load = core_load,
+	.link = core_link,
 	.worker_stop = core_worker_stop,
 	.unload = core_unload,
 };

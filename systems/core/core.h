@@ -6,7 +6,7 @@
 
 #define CORE_ID "1e1001.connpipe.core"
 
-/** Exports tcp, unix, exec, echo, discard and reject. Has no settings. */
+/** Exports tcp, unix, exec, echo, discard and reject. Its settings are the table [connpipe.tcp], if that is there. */
 extern const struct cp_system_def core_system;
 
 #endif

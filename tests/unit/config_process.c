@@ -272,6 +272,31 @@ Test(config_process, errors_of_limits)
 	expect_error("limits = []", "10: expected a table, found an array");
 }
 
+Test(config_process, tables_of_compiled_in_systems)
+{
+	struct fixture f;
+	struct process_settings settings;
+	read_process(&f, "[connpipe]\ntcp = { anything = 1 }\n", &settings);
+	const struct cp_settings *table = process_settings_table(f.config, "tcp");
+	cr_assert_not_null(table);
+	cr_expect_str_eq(cp_settings_where(table), "c.toml:2:7");
+	cr_expect_null(process_settings_table(f.config, "udp"));
+	EXPECT_NO_ERRORS(&f); /* what is in it is the system's to judge */
+	process_settings_deinit(&settings);
+	fixture_end(&f);
+
+	read_process(&f, "[connpipe]\ntcp = 5\n", &settings);
+	cr_expect_null(process_settings_table(f.config, "tcp"));
+	EXPECT_ERRORS(&f, "c.toml:2:7: expected a table, found the integer 5");
+	process_settings_deinit(&settings);
+	fixture_end(&f);
+
+	read_process(&f, "connpipe = 5\n", &settings);
+	cr_expect_null(process_settings_table(f.config, "tcp"));
+	process_settings_deinit(&settings);
+	fixture_end(&f);
+}
+
 Test(config_process, errors_of_timeouts)
 {
 	static const char *const names[] = {"preamble", "connect",    "handshake", "idle",

@@ -247,7 +247,7 @@ static const struct cp_system_def base_system = {
 	.abi = CP_ABI_VERSION, .size = sizeof(base_system), .id = "base", .load = base_load, .unload = base_unload};
 
 /* In place of the program's own list, so that only made-up systems are loaded here. */
-const struct cp_system_def *const builtin_systems[] = {&base_system, NULL};
+const struct builtin_system builtin_systems[] = {{&base_system, NULL}, {NULL, NULL}};
 
 /* ---- Loading ------------------------------------------------------------------------------------------------ */
 
