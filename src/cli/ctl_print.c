@@ -88,16 +88,27 @@ static void print_listeners(const json_t *answer)
 
 static void print_workers(const json_t *answer)
 {
+	static const char *const titles[] = {"WORKER", "OPEN", "ACCEPTED", "HANDED OVER", "RECEIVED", "LOAD"};
+	enum { COLUMNS = sizeof(titles) / sizeof(titles[0]) };
 	const json_t *workers = json_object_get(answer, "workers"), *one;
+	char measured[HUMAN_TEXT], title[HUMAN_TEXT + 64];
 	struct text_table table;
 	size_t i;
 
-	table_init(&table, 2);
+	table_init(&table, COLUMNS);
+	for (i = 0; i < COLUMNS; i++)
+		table_cell(&table, titles[i]);
 	json_array_foreach (workers, i, one) {
 		table_cellf(&table, "%" PRIu64, number(one, "index"));
-		table_cellf(&table, "%" PRIu64 " connections", number(one, "connections"));
+		table_cellf(&table, "%" PRIu64, number(one, "connections"));
+		table_cellf(&table, "%" PRIu64, number(one, "accepted"));
+		table_cellf(&table, "%" PRIu64, number(one, "handed_over"));
+		table_cellf(&table, "%" PRIu64, number(one, "received"));
+		table_cellf(&table, "%.1f %%", json_number_value(json_object_get(one, "load")));
 	}
-	print_section("workers", &table);
+	snprintf(title, sizeof(title), "workers (load: of the last %s)",
+			 human_duration(number(answer, "load_ms"), measured));
+	print_section(title, &table);
 }
 
 /** Counters that never counted are left out: there is one for every cause of a close. */

@@ -2,6 +2,7 @@
 
 #include "../base/memory.h"
 #include "../loop/loop.h"
+#include "balance.h"
 #include "listeners.h"
 #include "pipe.h"
 #include "worker.h"
@@ -31,6 +32,13 @@ static void enter(struct conn_task *c, enum conn_state state)
 	c->state = state;
 }
 
+/** Have the sockets be as the address is set in the plan in use. */
+static void tune(struct conn_task *c)
+{
+	if (c->acceptor && c->binding->tunable)
+		c->listener->ops->tune(c->acceptor, c->binding->address);
+}
+
 /** The socket failed: close it and open it again later. */
 static void broke(struct conn_task *c, const struct cp_error *error)
 {
@@ -44,17 +52,70 @@ static void broke(struct conn_task *c, const struct cp_error *error)
 	c->retry_ms = c->retry_ms * 2 < RETRY_MOST_MS ? c->retry_ms * 2 : RETRY_MOST_MS;
 }
 
+/* ---- Handing over -------------------------------------------------------------------------------------------- */
+
+/** A connection on its way to another worker, where it is routed by the plan under which it was accepted. */
+struct handover {
+	struct plan *plan; /* kept */
+	const struct binding *binding;
+	struct cp_accepted accepted;
+};
+
+/** On the worker that it is for. */
+static void on_handed_over(struct cp_loop *loop, void *arg)
+{
+	struct handover *h = arg;
+	struct worker *w = loop->owner;
+	balance_arrived(w->balance, w->index);
+	w->received++;
+	pipe_start(w, h->plan, h->binding, &h->accepted);
+	plan_unref(h->plan);
+	free(h);
+}
+
+static void hand_over(struct conn_task *c, struct worker *to, const struct cp_accepted *accepted)
+{
+	struct worker *w = c->worker;
+	struct handover *h = xmalloc(sizeof(*h));
+	*h = (struct handover){w->plan, c->binding, *accepted};
+	plan_ref(h->plan);
+	balance_sent(w->balance, w->index, to->index);
+	w->handed_over++;
+	cp_count(w->loop, w->counters->handed_over, 1);
+	if (cp_post(to->loop, on_handed_over, h))
+		return;
+	/* Workers end when none accepts any more, so this does not happen. That thread is gone, and an end in order needs
+	 * nothing of its loop. */
+	cp_stream_close(accepted->stream, CP_CAUSE_DONE);
+	plan_unref(h->plan);
+	free(h);
+}
+
+/** The worker that the next connection should go to. */
+static struct worker *choose_worker(struct worker *w)
+{
+	if (w->count == 1)
+		return w;
+	uint32_t index = balance_choose(w->balance, w->index, cp_loop_now(w->loop));
+	return index == w->index ? w : cp_worker_loop(index)->owner;
+}
+
+/* ---- Accepting ----------------------------------------------------------------------------------------------- */
+
 /** Take one connection. @return whether there may be more at once */
 static bool accept_one(struct conn_task *c)
 {
-	struct cp_accepted accepted = {0};
 	struct cp_error error = {0};
-	struct worker *w = c->worker;
+	struct worker *w = c->worker, *to = choose_worker(w);
+	struct cp_accepted accepted = {.loop = to->loop};
 	int result = c->listener->ops->accept(c->acceptor, &accepted, &error);
 	switch (result) {
 	case CP_OK:
 		c->retry_ms = RETRY_FIRST_MS;
-		pipe_start(w, w->plan, c->binding, &accepted);
+		if (accepted.stream->loop == w->loop)
+			pipe_start(w, w->plan, c->binding, &accepted);
+		else
+			hand_over(c, to, &accepted);
 		return true;
 	case CP_AGAIN:
 		return false;
@@ -89,6 +150,7 @@ static void open_acceptor(struct conn_task *c)
 		broke(c, &error);
 		return;
 	}
+	tune(c);
 	enter(c, CONN_ACCEPTING);
 	if (c->worker->starved)
 		conn_task_pause(c);
@@ -98,6 +160,8 @@ static void on_retry(struct cp_timer *timer)
 {
 	open_acceptor((struct conn_task *)((char *)timer - offsetof(struct conn_task, retry)));
 }
+
+/* ---- Life ---------------------------------------------------------------------------------------------------- */
 
 struct conn_task *conn_task_start(struct worker *w, const struct binding *binding)
 {
@@ -111,6 +175,12 @@ struct conn_task *conn_task_start(struct worker *w, const struct binding *bindin
 	cp_timer_init(&c->retry, w->loop, on_retry);
 	open_acceptor(c);
 	return c;
+}
+
+void conn_task_use(struct conn_task *c, const struct binding *binding)
+{
+	c->binding = binding;
+	tune(c);
 }
 
 void conn_task_stop(struct conn_task *c, bool drain)

@@ -1,5 +1,6 @@
-/** Conn task: one bound address on one worker. Accepts connections and hands them to pipe tasks; pauses when
- * descriptors run out; opens its socket again after an error. Thread: the worker's. */
+/** Conn task: one bound address on one worker. Accepts connections and hands them to pipe tasks, on this worker or on
+ * one that has less to do (balance.h); pauses when descriptors run out; opens its socket again after an error. Thread:
+ * the worker's. */
 #ifndef TASK_CONN_TASK_H
 #define TASK_CONN_TASK_H
 
@@ -43,6 +44,8 @@ struct conn_task {
 
 /** Begin to accept. `binding` belongs to the worker's plan. */
 struct conn_task *conn_task_start(struct worker *worker, const struct binding *binding);
+/** Go on under another plan. */
+void conn_task_use(struct conn_task *conn, const struct binding *binding);
 /** The address goes. What has connected already is still taken if `drain`; then the socket is closed. Frees the task.
  */
 void conn_task_stop(struct conn_task *conn, bool drain);

@@ -5,6 +5,7 @@
 #include "../base/log.h"
 #include "../base/memory.h"
 #include "../loop/loop.h"
+#include "balance.h"
 #include "pipe.h"
 
 #include <connpipe/log.h>
@@ -109,11 +110,20 @@ static json_t *listeners_json(const struct main_task *m)
 	return list;
 }
 
+/** In percent, with one decimal. */
+static double load_percent(const struct worker *worker)
+{
+	return (balance_measured(worker->balance, worker->index) * 1000 / BALANCE_FULL) / 10.0;
+}
+
 static json_t *worker_status(struct worker *worker, void *arg)
 {
 	(void)arg;
-	return json_pack("[{s:i, s:i, s:b, s:I}]", "index", (int)worker->index, "connections", (int)worker->pipe_count,
-					 "paused", worker->starved, "accepted", (json_int_t)worker->serial);
+	json_int_t accepted = (json_int_t)(worker->serial + worker->handed_over - worker->received);
+	return json_pack("[{s:i, s:i, s:b, s:I, s:I, s:I, s:f}]", "index", (int)worker->index, "connections",
+					 (int)worker->pipe_count, "paused", worker->starved, "accepted", accepted, "handed_over",
+					 (json_int_t)worker->handed_over, "received", (json_int_t)worker->received, "load",
+					 load_percent(worker));
 }
 
 static void status_done(struct survey *survey)
@@ -122,18 +132,20 @@ static void status_done(struct survey *survey)
 	json_t *reloads = json_pack("{s:I, s:I, s:s?}", "ok", (json_int_t)m->reloads_ok, "failed",
 								(json_int_t)m->reloads_failed, "last_error", m->last_error);
 	admin_answer(survey->call,
-				 json_pack("{s:b, s:s, s:i, s:s, s:I, s:I, s:o, s:o, s:O, s:i, s:b, s:o, s:o}", "ok", 1, "version",
+				 json_pack("{s:b, s:s, s:i, s:s, s:I, s:I, s:o, s:o, s:O, s:i, s:i, s:b, s:o, s:o}", "ok", 1, "version",
 						   CONNPIPE_VERSION, "pid", (int)getpid(), "state", main_state_text(m->state), "uptime_ms",
 						   (json_int_t)(cp_loop_now(m->loop) - m->started_ms), "generation",
 						   (json_int_t)(m->plan ? m->plan->generation->number : 0), "reloads", reloads, "pinned",
-						   change_pinned(m), "workers", survey->answers, "connections", (int)limits_open(m->limits),
-						   "draining", m->state > MAIN_RUNNING, "listeners", listeners_json(m), "counters",
-						   counters_json()));
+						   change_pinned(m), "workers", survey->answers, "load_ms",
+						   (int)balance_measured_ms(m->balance), "connections", (int)limits_open(m->limits), "draining",
+						   m->state > MAIN_RUNNING, "listeners", listeners_json(m), "counters", counters_json()));
 }
 
 static void on_status(struct admin_call *call, void *arg)
 {
-	survey_workers(arg, call, worker_status, NULL, status_done);
+	struct main_task *m = arg;
+	balance_look(m->balance, cp_loop_now(m->loop));
+	survey_workers(m, call, worker_status, NULL, status_done);
 }
 
 /* ---- pipes and kill ----------------------------------------------------------------------------------------- */

@@ -52,6 +52,7 @@ struct main_task {
 	uint32_t worker_count;
 	struct worker_counters counters;
 	struct limits *limits;
+	struct balance *balance; /* NULL: no workers yet */
 	struct listeners listeners;
 
 	struct plan *plan;                 /* in use; NULL before the first */
@@ -75,8 +76,9 @@ struct main_task {
 	bool signalled;    /* to stop: the next such signal ends at once */
 	bool drain_wanted; /* … without a limit of time (ctl drain) */
 	struct cp_timer drain_timer;
-	uint32_t workers_draining; /* whose pipes have not all ended */
-	uint32_t workers_busy;     /* stopping: that have not let go of everything */
+	uint32_t workers_accepting; /* told to stop it, and have not answered */
+	uint32_t workers_draining;  /* whose pipes have not all ended */
+	uint32_t workers_busy;      /* stopping: that have not let go of everything */
 	uint64_t started_ms, stopping_ms;
 	bool settled;   /* stopping: workers have let go of everything */
 	bool failed;    /* it could not start: exit 1 */

@@ -4,6 +4,7 @@
 #include "../base/log.h"
 #include "../base/memory.h"
 #include "../loop/loop.h"
+#include "balance.h"
 #include "pipe.h"
 
 #include <connpipe/log.h>
@@ -57,12 +58,17 @@ void main_enter(struct main_task *m, enum main_state state)
 
 /* ---- Stopping ----------------------------------------------------------------------------------------------- */
 
+/* Both draining and stopping have two steps, since workers hand connections over to each other: first no worker accepts
+ * any more, then pipes may end, or are closed. A worker answers behind all that it has handed over, and what is posted
+ * keeps its order: what the second step tells a worker comes behind every connection that was on its way there. */
+
 static void begin_stop(struct main_task *m);
+static void on_worker_quiet(struct cp_loop *loop, void *arg);
 
 /** A call to every worker, each of which answers on the main task. @param waiting  counts the answers */
 static void tell_workers(struct main_task *m, cp_post_run *run, uint32_t *waiting)
 {
-	*waiting = m->worker_count;
+	*waiting += m->worker_count;
 	for (uint32_t i = 0; i < m->worker_count; i++)
 		cp_post(m->workers[i]->loop, run, m->workers[i]);
 }
@@ -99,9 +105,15 @@ static void let_go(struct cp_loop *loop, void *arg)
 {
 	struct worker *worker = arg;
 	(void)loop;
-	worker_use_plan(worker, NULL);
 	worker_close_pipes(worker, CP_CAUSE_SHUTDOWN);
 	cp_post(cp_loop_main(), on_worker_let_go, NULL);
+}
+
+static void stop_accepting(struct cp_loop *loop, void *arg)
+{
+	(void)loop;
+	worker_stop_accepting(arg, false);
+	cp_post(cp_loop_main(), on_worker_quiet, NULL);
 }
 
 static void begin_stop(struct main_task *m)
@@ -111,7 +123,7 @@ static void begin_stop(struct main_task *m)
 	main_enter(m, MAIN_STOPPING);
 	change_cancel_wanted(m); /* not done yet when the first generation has failed */
 	main_admin_close(m);
-	tell_workers(m, let_go, &m->workers_busy);
+	tell_workers(m, stop_accepting, &m->workers_accepting);
 }
 
 static void on_drain_timer(struct cp_timer *timer)
@@ -142,6 +154,26 @@ static void drain(struct cp_loop *loop, void *arg)
 	worker_drain(arg, drained);
 }
 
+static void take_the_rest(struct cp_loop *loop, void *arg)
+{
+	(void)loop;
+	worker_stop_accepting(arg, true);
+	cp_post(cp_loop_main(), on_worker_quiet, NULL);
+}
+
+/** No worker accepts any more: the second step. Draining may have become stopping meanwhile. */
+static void on_worker_quiet(struct cp_loop *loop, void *arg)
+{
+	struct main_task *m = main_of(loop);
+	(void)arg;
+	if (--m->workers_accepting)
+		return;
+	if (m->state == MAIN_DRAINING)
+		tell_workers(m, drain, &m->workers_draining);
+	else
+		tell_workers(m, let_go, &m->workers_busy);
+}
+
 void main_begin_drain(struct main_task *m, bool without_limit)
 {
 	if (m->state == MAIN_DRAINING && m->signalled && !cp_timer_running(&m->drain_timer))
@@ -163,7 +195,7 @@ void main_begin_drain(struct main_task *m, bool without_limit)
 	main_enter(m, MAIN_DRAINING);
 	if (limit)
 		cp_timer_start(&m->drain_timer, limit);
-	tell_workers(m, drain, &m->workers_draining);
+	tell_workers(m, take_the_rest, &m->workers_accepting);
 }
 
 /* ---- Changes ------------------------------------------------------------------------------------------------ */
@@ -260,6 +292,8 @@ static void make_counters(struct worker_counters *c)
 	c->bytes_in = cp_counter_get("bytes_in", CP_COUNTER, "Bytes read from clients.");
 	c->bytes_out = cp_counter_get("bytes_out", CP_COUNTER, "Bytes read from targets.");
 	c->accept_errors = cp_counter_get("accept_errors", CP_COUNTER, "Connections that failed while being accepted.");
+	c->handed_over = cp_counter_get("connections_handed_over", CP_COUNTER,
+									"Connections handed over by the worker that accepted them to one with less to do.");
 	c->accept_pauses =
 		cp_counter_get("accept_pauses", CP_COUNTER, "Times that accepting was paused for want of descriptors.");
 	for (int i = CP_CAUSE_NONE + 1; i < CP_CAUSE_COUNT; i++) {
@@ -301,11 +335,13 @@ static void once(struct worker *worker, const struct pipe *p, enum cp_cause caus
 static int make_workers(struct main_task *m, uint32_t count, struct cp_error *error)
 {
 	m->workers = xcalloc(count, sizeof(struct worker *));
+	m->balance = balance_new(count);
 	struct cp_loop **loops = xcalloc(count, sizeof(struct cp_loop *));
 	while (m->worker_count < count) {
 		struct worker *worker = worker_new(m->worker_count, count, &m->counters, m->limits, error);
 		if (!worker)
 			break;
+		worker->balance = m->balance;
 		worker->pipe_closed = m->options->once ? once : NULL;
 		loops[m->worker_count] = worker->loop;
 		m->workers[m->worker_count++] = worker;
@@ -424,6 +460,7 @@ static void tidy(struct main_task *m)
 	loop_free(m->loop);
 	resolver_library_deinit();
 	limits_free(m->limits);
+	balance_free(m->balance);
 	free(m->last_error);
 }
 
