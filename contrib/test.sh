@@ -135,7 +135,7 @@ tests "scenario tests, asan" scenario_tests build-asan
 if [ -n "$long" ]; then
 	tests "scenario tests, tsan" scenario_tests build-tsan
 else
-	tests "scenario tests, tsan" scenario_tests build-tsan life edges forward
+	tests "scenario tests, tsan" scenario_tests build-tsan storm life edges
 fi
 [ -z "$long" ] || tests "scenario tests, clang" scenario_tests build-clang
 

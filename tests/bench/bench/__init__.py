@@ -1,0 +1,1 @@
+"""Proxies side by side under the same load; see tests/bench/README.md."""

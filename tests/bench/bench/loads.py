@@ -1,0 +1,295 @@
+"""The loads: what clients do, and what is measured meanwhile."""
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import time
+from dataclasses import dataclass
+
+from . import proxies, system
+
+LOAD = os.path.join(proxies.TOOLS, "load")
+MESSAGE = 64
+GB = 1e9
+IDLE_MOST = 5000
+
+
+@dataclass(frozen=True)
+class Clients:
+    """One `load` process: what it does, on how many connections, through which way."""
+
+    mode: str
+    connections: int
+    way: str
+
+    def words(self, port, seconds, subport):
+        words = [LOAD, self.mode, str(port), "-c", str(self.connections), "-t", str(seconds), "-g"]
+        if self.mode in ("churn", "kept"):
+            words += ["-b", str(MESSAGE)] + (["-s", subport] if subport else [])
+        return words + (["-e"] if self.way == "once" else [])
+
+
+@dataclass(frozen=True)
+class Load:
+    """Something to measure. `figures` are the names of what comes out; the first one is what the load is about."""
+
+    name: str
+    about: str
+    unit: str
+    clients: tuple
+    figures: tuple
+    workers: int = 1
+    variants: tuple = ()
+    realtime: bool = False
+
+
+TIMES = ("p50_us", "p99_us", "p999_us")
+SPEED = ("cpu", "total", "rate")
+
+
+def pingpong(connections, workers=1, variants=()):
+    return Load(
+        "pingpong-%d" % connections + ("-2w" if workers == 2 else ""),
+        "%d bytes there and back on %d kept connection%s" % (MESSAGE, connections, "s" if connections > 1 else ""),
+        "exchange",
+        (Clients("kept", connections, "echo"),),
+        SPEED + TIMES,
+        workers,
+        variants,
+    )
+
+
+def connect(connections, workers=1, variants=(), server=False):
+    return Load(
+        "connect-%d" % connections + ("-server" if server else "") + ("-2w" if workers == 2 else ""),
+        "connect, %d bytes there and back, close (the %s first); %d at a time"
+        % (MESSAGE, "server" if server else "client", connections),
+        "connection",
+        (Clients("churn", connections, "once" if server else "echo"),),
+        SPEED + TIMES,
+        workers,
+        variants,
+    )
+
+
+def bulk(mode, connections, workers=1):
+    return Load(
+        "%s-%d" % (mode, connections) + ("-2w" if workers == 2 else ""),
+        "bulk data %s on %d connections" % ("to the server" if mode == "up" else "from the server", connections),
+        "GB",
+        (Clients(mode, connections, "bulk"),),
+        SPEED,
+        workers,
+        ("haproxy+splice",),
+    )
+
+
+IDLE = Load(
+    "idle",
+    "connections that are silent, %d of them or as many as descriptors allow" % IDLE_MOST,
+    "connection",
+    (Clients("idle", IDLE_MOST, "echo"),),
+    ("memory",),
+)
+BESIDE = Load(
+    "beside",
+    "one ping-pong beside 25 connections of bulk data each way",
+    "GB",
+    (Clients("kept", 1, "echo"), Clients("up", 25, "bulk"), Clients("down", 25, "bulk")),
+    ("p99_us", "p50_us", "p999_us", "rate"),  # processor time would be that of two kinds of work
+    realtime=True,
+)
+
+# Connecting comes last: the sockets that it leaves in TIME_WAIT expire a minute later, which is work for the kernel.
+LOADS = {
+    load.name: load
+    for load in (
+        pingpong(1),
+        pingpong(50, variants=("connpipe!",)),
+        pingpong(1000),
+        pingpong(50, workers=2),
+        bulk("up", 4),
+        bulk("down", 4),
+        bulk("up", 32),
+        bulk("down", 32),
+        bulk("down", 32, workers=2),
+        BESIDE,
+        IDLE,
+        connect(1),
+        connect(50, variants=("connpipe!",)),
+        connect(50, workers=2),
+        connect(50, server=True),
+    )
+}
+
+
+class Talker:
+    """A `load` process: lines to it, lines from it."""
+
+    def __init__(self, words, cpus, realtime=False):
+        self.words = words
+        self.process = system.start(
+            words, cpus, realtime, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+        self.buffer = b""
+
+    def close(self):
+        system.stop(self.process)
+
+    def tell(self, line="go"):
+        try:
+            self.process.stdin.write(line.encode() + b"\n")
+        except BrokenPipeError:
+            raise system.Failure(self.complaint()) from None
+
+    def hear(self, patience):
+        """The next line."""
+        deadline = time.monotonic() + patience
+        while b"\n" not in self.buffer:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+                raise system.Failure("%s says nothing" % " ".join(self.words[1:]))
+            piece = self.process.stdout.read(65536)
+            if not piece:
+                raise system.Failure(self.complaint())
+            self.buffer += piece
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        return line.decode()
+
+    def complaint(self):
+        said = self.process.stderr.read().decode(errors="replace").strip()
+        return "%s ended with %d: %s" % (" ".join(self.words[1:]), self.process.wait(), said or "it said nothing")
+
+    def result(self, patience):
+        """What a client counted; anything but success is a failure."""
+        result = json.loads(self.hear(patience))
+        wrong = {k: result[k] for k in ("refused", "reset", "cut_short", "wrong_bytes", "other") if result[k]}
+        if wrong or not result["ok"]:
+            counts = ", ".join("%d %s" % (count, what.replace("_", " ")) for what, count in wrong.items())
+            raise system.Failure("%s: %d ok, %s" % (" ".join(self.words[1:]), result["ok"], counts or "no failure"))
+        return result
+
+
+class Targets:
+    """The servers behind the proxies. A context."""
+
+    WORDS = {"echo": ["echo"], "once": ["echo", "-e", "-b", str(MESSAGE)], "bulk": ["bulk"]}
+
+    def __init__(self):
+        self.servers = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for server in self.servers.values():
+            server.close()
+
+    def start(self, name):
+        if name in self.servers:
+            self.servers[name].close()
+        port = system.free_ports(1)[0]
+        self.servers[name] = Talker([LOAD, *self.WORDS[name], "-p", str(port)], None)
+        self.servers[name].port = int(self.servers[name].hear(10))
+
+    def ports(self):
+        return {name: server.port for name, server in self.servers.items()}
+
+    def place(self, cpus, realtime):
+        """Have them all run, and on these processors."""
+        for name in self.WORDS:
+            if name not in self.servers or self.servers[name].process.poll() is not None:
+                self.start(name)
+            pid = self.servers[name].process.pid
+            fifo = realtime and name == "echo"
+            os.sched_setaffinity(pid, cpus)
+            with contextlib.suppress(PermissionError):
+                policy = os.SCHED_FIFO if fifo else os.SCHED_OTHER
+                os.sched_setscheduler(pid, policy, os.sched_param(1 if fifo else 0))
+
+    def bulk_counts(self):
+        """What the bulk server counted since it was asked before."""
+        self.servers["bulk"].tell()
+        return json.loads(self.servers["bulk"].hear(10))
+
+
+class Bench:
+    """Measures a load through a running contender."""
+
+    def __init__(self, targets, seconds, idle_connections):
+        self.targets = targets
+        self.seconds = seconds
+        self.idle_connections = idle_connections
+        self.cpus = sorted(os.sched_getaffinity(0))
+
+    def placement(self, load):
+        """Processors of the proxy, and those of clients and servers."""
+        if len(self.cpus) > load.workers:
+            return self.cpus[: load.workers], self.cpus[load.workers :]
+        return self.cpus, self.cpus
+
+    def measure(self, load, proxy):
+        if load.figures == ("memory",):
+            return self.memory(load, proxy)
+        self.run(load, proxy, min(0.2, self.seconds / 4))  # to warm up
+        return self.run(load, proxy, self.seconds)
+
+    def clients(self, stack, load, proxy, seconds):
+        started = []
+        for i, clients in enumerate(load.clients):
+            words = clients.words(proxy.port(clients.way), seconds, proxy.contender.subport)
+            talker = Talker(words, self.placement(load)[1], load.realtime and i == 0)
+            stack.callback(talker.close)
+            started.append(talker)
+        for talker in started:
+            if talker.hear(60) != "ready":
+                raise system.Failure("%s: not ready" % " ".join(talker.words[1:]))
+        return started
+
+    def run(self, load, proxy, seconds):
+        with contextlib.ExitStack() as stack:
+            clients = self.clients(stack, load, proxy, seconds)
+            self.targets.bulk_counts()
+            watch = system.Stopwatch(proxy.pids())
+            for client in clients:
+                client.tell()
+            results = [client.result(seconds + 60) for client in clients]
+            elapsed, own, total = watch.stop()
+            self.compare(load, results)
+        return figures(load, results, elapsed, own, total)
+
+    def compare(self, load, results):
+        """The servers saw exactly the bytes that the clients sent, and the other way round."""
+        counts = self.targets.bulk_counts()
+        moved = {"up": 0, "down": 0}
+        for clients, result in zip(load.clients, results):
+            moved[clients.mode] = moved.get(clients.mode, 0) + result["bytes"]
+        for mode, counted in (("up", "received"), ("down", "sent")):
+            if moved[mode] != counts[counted]:
+                raise system.Failure("clients moved %d bytes %s, servers %d" % (moved[mode], mode, counts[counted]))
+        if counts["failed"]:
+            raise system.Failure("%d connections failed at the bulk server" % counts["failed"])
+
+    def memory(self, load, proxy):
+        before = system.private_bytes(proxy.pids())
+        words = [LOAD, "idle", str(proxy.port("echo")), "-c", str(self.idle_connections)]
+        with contextlib.closing(Talker(words, self.placement(load)[1])) as client:
+            client.hear(60)
+            after = system.private_bytes(proxy.pids())
+            client.process.stdin.close()
+            client.result(60)  # they were all alive
+        return {"memory": (after - before) / self.idle_connections}
+
+
+def figures(load, results, elapsed, own, total):
+    """CPU in microseconds an exchange or connection, in milliseconds a GB; rates a second."""
+    moved = sum(result["bytes"] for result in results)
+    if load.unit == "GB" and not moved:
+        raise system.Failure("no bytes were moved")
+    units, scale = (moved / GB, 1e3) if load.unit == "GB" else (results[0]["ok"], 1e6)
+    values = {"cpu": own / units * scale, "total": total / units * scale, "rate": units / results[-1]["seconds"]}
+    values.update({name: results[0][name] for name in TIMES})
+    values["busy"] = own / elapsed
+    return {name: values[name] for name in (*load.figures, "busy")}
