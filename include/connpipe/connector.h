@@ -45,6 +45,11 @@ struct cp_acceptor;
 struct cp_accepted {
 	struct cp_stream *stream;
 	struct cp_peer peer;
+	/** Set by the caller before it calls `accept`: the loop of the worker that the connection is for. It may be another
+	 * one than the acceptor's: connections go to the worker that has the least to do. A stream for it, made on the
+	 * acceptor's thread, must do nothing with that loop before it is first used: cp_stream_from_fd() suits. A connector
+	 * whose streams are not like that makes them on the acceptor's loop, and the connection stays on that worker. */
+	struct cp_loop *loop;
 };
 
 /** Called when there may be connections to take: at least once after each came, and again while there are more. */
@@ -58,8 +63,10 @@ struct cp_listener_ops {
 	struct cp_acceptor *(*open)(struct cp_listener *listener, struct cp_loop *loop, cp_acceptor_ready *ready, void *arg,
 								struct cp_error *error);
 
-	/** Take one connection. @return CP_OK; CP_AGAIN: none for now; CP_EMFILE: no descriptor or memory for it, it waits
-	 * on; CP_ERESET: that one failed, go on with the next; others: the socket is broken, close and open again */
+	/** Take one connection. Thread: the acceptor's worker, also where `accepted->loop` is another one's.
+	 * @param accepted  zeroed, but for `loop`
+	 * @return CP_OK; CP_AGAIN: none for now; CP_EMFILE: no descriptor or memory for it, it waits on; CP_ERESET: that
+	 * one failed, go on with the next; others: the socket is broken, close and open again */
 	int (*accept)(struct cp_acceptor *acceptor, struct cp_accepted *accepted, struct cp_error *error);
 
 	/** Stop and resume calling `ready`. What comes meanwhile waits in the kernel. */
@@ -79,6 +86,17 @@ struct cp_listener_ops {
 	 * accept. They are the caller's. NULL: they cannot be handed over.
 	 * @return how many there are; as many as there is `room` for are in `fds`. 0: it failed */
 	uint32_t (*sockets)(const struct cp_listener *listener, int *fds, uint32_t room);
+
+	/** A later load of the same code binds the address, too, and the listener goes on: whether it could be as `address`
+	 * is set there. Changes nothing yet: the load may still fail. Main task, while workers accept. NULL, and `tune`
+	 * too: what is set for an address that stays bound does not change.
+	 * @return CP_OK; another code with `error` filled: the load is refused */
+	int (*check_tune)(struct cp_listener *listener, const struct cp_address *address, struct cp_error *error);
+
+	/** Have the acceptor's sockets be as `address` is set, by its connector, which is of the load that is in use from
+	 * now on; what an earlier load has set and this one has not goes back to what it is without settings. Called on the
+	 * worker when it goes over, and behind each `open`. */
+	void (*tune)(struct cp_acceptor *acceptor, const struct cp_address *address);
 };
 
 /** A bound address; an implementation has it as its first member. Lives while any generation binds the address. */

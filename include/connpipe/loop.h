@@ -114,7 +114,8 @@ CP_API void cp_defer(struct cp_loop *loop, struct cp_deferred *deferred, cp_defe
 
 typedef void cp_post_run(struct cp_loop *loop, void *arg);
 
-/** Run `run(loop, arg)` on another loop's thread (or this one's, a turn later). In order per posting thread.
+/** Run `run(loop, arg)` on another loop's thread (or this one's, a turn later). In the order of posting, also of what
+ * several threads post one after the other.
  * @return false when that loop has ended: `run` will never run
  * Thread: any. */
 CP_API bool cp_post(struct cp_loop *loop, cp_post_run *run, void *arg);

@@ -161,16 +161,34 @@ enum {
 	CP_FD_NODELAY = 2u, /**< TCP_NODELAY is set already; otherwise it is set at the second write */
 	CP_FD_WRITTEN = 4u, /**< something was sent already: the next write is the second */
 	CP_FD_RESET = 8u, /**< the peer was seen to reset it: behind what can still be read comes CP_ERESET, not the end */
+	CP_FD_NO_SPLICE = 16u, /**< the descriptor is never lent: bytes are always copied */
 };
+
+/** Flag: when the connection has ended in order, the socket may be connected again (cp_stream_recycled()). It was made
+ * by socket() and connect(), and not bound.
+ * @param kind  0 … CP_FD_KINDS-1: sockets of one kind have the same family and the same options */
+#define CP_FD_RECYCLE(kind) (((unsigned)(kind) + 1) << 8)
+enum { CP_FD_KINDS = 4 };
 
 /** A byte stream over a connected non-blocking stream socket: what tcp, unix, exec and connectors in other processes
  * hand out. Lends its descriptor in both directions. A reset can be sent over TCP only: over other sockets a close
  * for any cause is an end of file.
  * @param flags  CP_FD_* bits
  * Ownership: takes `fd` if it succeeds.
+ * Thread: the loop's; or another loop's, where the stream is only passed on (struct cp_accepted).
  * @return NULL with `error` filled: out of memory; `fd` is still the caller's. A descriptor that cannot be watched
  * shows when it is first waited for: as an error of the read or write */
 CP_API struct cp_stream *cp_stream_from_fd(struct cp_loop *loop, int fd, unsigned flags, struct cp_error *error);
+
+/** A stream over a TCP socket that an earlier one with CP_FD_RECYCLE(kind) left behind: not connected, as good as new,
+ * and cheaper to connect. The caller connects `*fd`, and then ends this state by one of the three: cp_stream_renew();
+ * cp_stream_take_fd(); cp_stream_close().
+ * @return NULL: there is none */
+CP_API struct cp_stream *cp_stream_recycled(struct cp_loop *loop, unsigned kind, int *fd);
+/** It is connected. @param flags  as for cp_stream_from_fd() */
+CP_API void cp_stream_renew(struct cp_stream *stream, unsigned flags);
+/** Keep only the descriptor, which becomes the caller's; the stream ends. */
+CP_API void cp_stream_take_fd(struct cp_stream *stream);
 
 CP_END_DECLS
 #endif

@@ -119,6 +119,19 @@ void arena_reset(struct cp_arena *arena)
 	ASAN_POISON_MEMORY_REGION(arena->at, (size_t)(arena->end - arena->at));
 }
 
+static bool block_owns(const struct block *block, const void *memory)
+{
+	return (uintptr_t)memory - (uintptr_t)block < block->bytes;
+}
+
+bool arena_owns(const struct cp_arena *arena, const void *memory)
+{
+	bool owns = block_owns(arena->first, memory);
+	for (const struct block *block = arena->later; block && !owns; block = block->next)
+		owns = block_owns(block, memory);
+	return owns;
+}
+
 static struct block *add_block(struct cp_arena *arena, size_t bytes)
 {
 	struct block *block = block_new(bytes);

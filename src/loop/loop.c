@@ -230,15 +230,22 @@ void loop_stop(struct cp_loop *loop)
 	loop->stopping = true;
 }
 
-void loop_free(struct cp_loop *loop)
+static void settle(struct cp_loop *loop)
 {
-	if (!loop)
-		return;
 	inbox_close(loop->inbox);
 	for (int round = 0; loop->deferred && round < LAST_ROUNDS; round++)
 		run_deferred(loop);
 	loop->deferred = NULL;
 	loop->deferred_end = &loop->deferred;
+}
+
+void loop_free(struct cp_loop *loop)
+{
+	if (!loop)
+		return;
+	settle(loop);
+	if (loop->streams)
+		loop->free_streams(loop);
 	resolver_free(loop->resolver);
 	wheel_free(loop->wheel);
 	event_base_free(loop->base);

@@ -25,11 +25,12 @@ struct cp_loop {
 	int64_t *counts; /* one slot for each counter; written here, read (relaxed atomics) by any thread */
 	struct cp_deferred *deferred, **deferred_end;
 	struct loop_wheel *wheel;
-	struct loop_inbox *inbox;       /* calls posted by other threads */
-	struct loop_resolver *resolver; /* made at the first look-up */
-	struct stream_store *streams;   /* src/stream: kernel pipes to share, sockets that linger; made there when needed */
-	void *owner;                    /* the worker, or the main task */
-	struct cp_loop *next_ended;     /* see loop_free() */
+	struct loop_inbox *inbox;                   /* calls posted by other threads */
+	struct loop_resolver *resolver;             /* made at the first look-up */
+	struct stream_store *streams;               /* src/stream: what streams share; made there when needed */
+	void (*free_streams)(struct cp_loop *loop); /* by loop_free(), if there are any */
+	void *owner;                                /* the worker, or the main task */
+	struct cp_loop *next_ended;                 /* see loop_free() */
 };
 
 /** @param index  0 … workers-1, or CP_LOOP_MAIN. The event base has EVENT_BASE_FLAG_NOLOCK. */

@@ -42,6 +42,7 @@ struct binding {
 										 million of them and no table is made */
 	struct binding_subports *named;   /* else: by name; NULL: no claim names one */
 	struct listener_entry *listener;  /* set by the main task */
+	bool tunable; /* likewise: the listener's code is that of `address`: it can take over what is set for it */
 };
 
 struct plan {

@@ -8,7 +8,6 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -27,6 +26,7 @@ struct fd_linger {
 };
 
 static void on_trim(struct cp_timer *timer);
+static void stream_store_free(struct cp_loop *loop);
 
 struct stream_store *stream_store(struct cp_loop *loop)
 {
@@ -34,8 +34,15 @@ struct stream_store *stream_store(struct cp_loop *loop)
 		loop->streams = xcalloc(1, sizeof(*loop->streams));
 		loop->streams->linger_ms = LINGER_DEFAULT_MS;
 		cp_timer_init(&loop->streams->trim, loop, on_trim);
+		loop->free_streams = stream_store_free;
 	}
 	return loop->streams;
+}
+
+static void start_trim(struct stream_store *store)
+{
+	if (!cp_timer_running(&store->trim))
+		cp_timer_start(&store->trim, STORE_KEEP_MS);
 }
 
 /* ---- Kernel pipes ------------------------------------------------------------------------------------------- */
@@ -56,16 +63,6 @@ static void close_free(struct stream_store *store, uint32_t count)
 		store->pipe_count--;
 		kernel_pipe_close(pipe);
 	}
-}
-
-/** Those that nobody has needed since the last time go. */
-static void on_trim(struct cp_timer *timer)
-{
-	struct stream_store *store = timer->loop->streams;
-	close_free(store, store->pipe_least);
-	store->pipe_least = store->pipe_count;
-	if (store->pipe_count)
-		cp_timer_start(timer, KERNEL_PIPE_KEEP_MS);
 }
 
 static struct kernel_pipe *kernel_pipe_make(void)
@@ -116,8 +113,73 @@ void kernel_pipe_put(struct cp_loop *loop, struct kernel_pipe *pipe, size_t left
 	pipe->next = store->pipes;
 	store->pipes = pipe;
 	store->pipe_count++;
-	if (!cp_timer_running(&store->trim))
-		cp_timer_start(&store->trim, KERNEL_PIPE_KEEP_MS);
+	start_trim(store);
+}
+
+/* ---- Spare streams ------------------------------------------------------------------------------------------ */
+
+static struct cp_stream *spare_take(struct spare_streams *spares)
+{
+	struct cp_stream *stream = spares->first;
+	spares->first = stream->arg;
+	spares->count--;
+	if (spares->least > spares->count)
+		spares->least = spares->count;
+	return stream;
+}
+
+static void close_spares(struct spare_streams *spares, uint32_t count)
+{
+	for (; count; count--)
+		cp_stream_close(spare_take(spares), CP_CAUSE_DONE);
+}
+
+bool spare_stream_put(struct cp_stream *stream, unsigned kind)
+{
+	struct stream_store *store = stream_store(stream->loop);
+	struct spare_streams *spares = &store->spares[kind];
+	if (spares->count >= SPARES_KEPT)
+		return false;
+	stream->arg = spares->first;
+	spares->first = stream;
+	spares->count++;
+	start_trim(store);
+	return true;
+}
+
+struct cp_stream *spare_stream_get(struct cp_loop *loop, unsigned kind)
+{
+	struct stream_store *store = loop->streams;
+	return store && store->spares[kind].first ? spare_take(&store->spares[kind]) : NULL;
+}
+
+/* ---- What nobody needs -------------------------------------------------------------------------------------- */
+
+/** Those that nobody has needed since the last time go. */
+static void on_trim(struct cp_timer *timer)
+{
+	struct stream_store *store = timer->loop->streams;
+	uint32_t left = 0;
+	close_free(store, store->pipe_least);
+	left += store->pipe_least = store->pipe_count;
+	for (int i = 0; i < CP_FD_KINDS; i++) {
+		struct spare_streams *spares = &store->spares[i];
+		close_spares(spares, spares->least);
+		left += spares->least = spares->count;
+	}
+	if (left)
+		start_trim(store);
+}
+
+void stream_store_shrink(struct cp_loop *loop)
+{
+	struct stream_store *store = stream_store(loop);
+	close_free(store, store->pipe_count);
+	store->pipe_least = 0;
+	for (int i = 0; i < CP_FD_KINDS; i++) {
+		close_spares(&store->spares[i], store->spares[i].count);
+		store->spares[i].least = 0;
+	}
 }
 
 /* ---- Lingering ---------------------------------------------------------------------------------------------- */
@@ -183,14 +245,14 @@ void fd_linger_reset(struct cp_loop *loop, int fd)
 	cp_timer_start(&linger->timer, linger->step_ms);
 }
 
-void stream_store_free(struct cp_loop *loop)
+/** Lingering sockets are reset now. */
+static void stream_store_free(struct cp_loop *loop)
 {
 	struct stream_store *store = loop->streams;
-	if (!store)
-		return;
 	while (store->lingering)
 		linger_end(store->lingering);
-	close_free(store, store->pipe_count);
+	stream_store_shrink(loop);
+	pool_deinit(&store->pool);
 	cp_timer_stop(&store->trim);
 	free(store);
 	loop->streams = NULL;

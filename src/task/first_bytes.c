@@ -50,8 +50,7 @@ void first_keep(struct pipe *p)
 bool first_read(struct pipe *p)
 {
 	struct pipe_setup *s = p->setup;
-	bool one_read = s->in_one_go || p->end[0]->messages; /* messages are not joined */
-	while (!s->first_end && !(p->end[0]->messages && s->first_length)) {
+	while (!s->first_end && !s->first_message) {
 		struct iovec vec;
 		unsigned hints;
 		vec.iov_len = first_space(p, (char **)&vec.iov_base);
@@ -67,7 +66,9 @@ bool first_read(struct pipe *p)
 		}
 		s->first_length += (size_t)got;
 		s->first_end = hints & CP_READ_END;
-		if (s->armed || one_read)
+		s->first_message = p->end[0]->messages && !(got == 0 && s->first_end);
+		s->first_flags = s->first_message ? (uint8_t)pump_write_flags(hints) : 0;
+		if (s->armed || s->in_one_go)
 			return true;
 	}
 	return true;
@@ -87,9 +88,14 @@ const char *first_bytes(const struct pipe_setup *s, size_t *length)
 	return s->first ? s->first + s->first_offset : "";
 }
 
+bool first_complete(const struct pipe_setup *s)
+{
+	return s->first_end || s->first_message;
+}
+
 void first_show(struct pipe_setup *s)
 {
 	s->request.peeked = first_bytes(s, &s->request.peeked_length);
 	/* Stays set: a router that was told so after a time-out must not be told otherwise, and wait again. */
-	s->request.peeked_end |= s->first_end || s->first_length >= FIRST_ROOM_MOST;
+	s->request.peeked_end |= first_complete(s) || s->first_length >= FIRST_ROOM_MOST;
 }

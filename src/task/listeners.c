@@ -65,6 +65,14 @@ static struct listener_entry *bind_new(struct listeners *listeners, const struct
 	return NULL;
 }
 
+/** Whether what is set for the address can be read by the listener's code: a later load's may mean something else. */
+static bool is_tunable(const struct listener_entry *entry, const struct binding *binding)
+{
+	const struct cp_listener_ops *ops = entry->listener->ops;
+	return entry->listener->connector->def == binding->address->connector->def && ops->size >= sizeof(*ops) &&
+		   ops->tune;
+}
+
 /* ---- Code that was loaded anew ------------------------------------------------------------------------------ */
 
 /** Whether the entry's code and the connector's are two loads of one system that can hand sockets over. */
@@ -109,6 +117,21 @@ static struct listener_entry *adopt(struct listeners *listeners, struct listener
 	return entry;
 }
 
+/** The address stays bound, by code that knows how to read what `binding` has set for it.
+ * @return `earlier`; NULL with `error` filled: its sockets cannot be so */
+static struct listener_entry *keep(struct listener_entry *earlier, const struct binding *binding,
+								   struct cp_error *error)
+{
+	const struct cp_listener_ops *ops = earlier->listener->ops;
+	if (!is_tunable(earlier, binding) || !ops->check_tune)
+		return earlier;
+	int result = ops->check_tune(earlier->listener, binding->address, error);
+	if (result == CP_OK)
+		return earlier;
+	error->code = result;
+	return NULL;
+}
+
 static int bind_one(struct listeners *listeners, struct binding *binding, uint32_t workers, struct report *report)
 {
 	struct cp_error error = {0};
@@ -117,12 +140,15 @@ static int bind_one(struct listeners *listeners, struct binding *binding, uint32
 		entry = bind_new(listeners, binding, workers, &error);
 	else if (can_adopt(entry, binding->address->connector))
 		entry = adopt(listeners, entry, binding, workers, &error);
+	else
+		entry = keep(entry, binding, &error);
 	if (!entry) {
 		report_add(report, "", "cannot bind %s: %s", binding->text, error.message);
 		return error.code;
 	}
 	entry->plans++;
 	binding->listener = entry;
+	binding->tunable = is_tunable(entry, binding);
 	return CP_OK;
 }
 

@@ -1,6 +1,7 @@
 /* What is common to a pipe in all its states: its texts for logs, and the one way to close it. */
 #include "pipe.h"
 
+#include "../base/arena.h"
 #include "../base/log.h"
 #include "../base/memory.h"
 #include "../loop/loop.h"
@@ -32,43 +33,42 @@ void pipe_enter(struct pipe *p, enum pipe_state state)
 	p->state = (uint8_t)state;
 }
 
-static const char *name_at(const struct pipe *p, int index)
-{
-	const char *at = p->names ? p->names : "";
-	for (; index > 0 && p->names; index--)
-		at += strlen(at) + 1;
-	return at;
-}
-
 const char *pipe_incoming(const struct pipe *p)
 {
-	return name_at(p, 0);
+	return p->names ? p->names->text : "";
 }
 
 const char *pipe_router(const struct pipe *p)
 {
-	return name_at(p, 1);
+	return p->names ? p->names->text + p->names->router : "";
 }
 
 const char *pipe_target(const struct pipe *p)
 {
-	return name_at(p, 2);
+	return p->names ? p->names->text + p->names->target : "";
+}
+
+/** What the names are made of, if that lives as long as the worker uses its plan. */
+static bool names_key(const struct pipe_setup *s, struct names_key *key)
+{
+	const struct cp_arena *arena = s->request.arena;
+	bool named = s->named && s->request.address == s->named;
+	*key = (struct names_key){named ? s->binding->address : s->request.address, s->target, s->router, "", 0};
+	if (named)
+		key->subport = cp_address_multiplex(s->named, &key->subport_length);
+	return !arena || (!arena_owns(arena, key->incoming) && !arena_owns(arena, key->target));
 }
 
 void pipe_keep_names(struct pipe *p)
 {
 	const struct pipe_setup *s = p->setup;
-	const char *router = s->router ? s->router : "";
-	char incoming[PIPE_TEXT], target[PIPE_TEXT] = "";
-	cp_address_print(s->request.address, incoming, sizeof(incoming));
-	if (s->target)
-		cp_address_print(s->target, target, sizeof(target));
-	size_t a = strlen(incoming) + 1, b = strlen(router) + 1, c = strlen(target) + 1;
-	free(p->names);
-	p->names = xmalloc(a + b + c);
-	memcpy(p->names, incoming, a);
-	memcpy(p->names + a, router, b);
-	memcpy(p->names + a + b, target, c);
+	struct worker *w = p->worker;
+	struct names_key key;
+	names_put(p->names);
+	if (s->plan == w->plan && names_key(s, &key))
+		p->names = names_get(&w->names, &key, s->request.address);
+	else
+		p->names = names_new(s->request.address, s->router, s->target);
 }
 
 void pipe_describe(const struct pipe *p, char *text, size_t room)
@@ -78,6 +78,34 @@ void pipe_describe(const struct pipe *p, char *text, size_t room)
 	cp_peer_print(&p->peer, peer, sizeof(peer));
 	snprintf(text, room, "%s from %s%s%s%s%s", pipe_incoming(p), peer, *router ? " by " : "", router,
 			 *target ? " to " : "", target);
+}
+
+/* ---- The timer ---------------------------------------------------------------------------------------------- */
+
+static void on_timer(struct cp_timer *timer)
+{
+	struct pipe *p = ((struct pipe_timer *)timer)->pipe;
+	pipe_timer_stop(p);
+	pipe_timed_out(p);
+}
+
+void pipe_timer_start(struct pipe *p, uint64_t ms)
+{
+	if (!p->timer) {
+		p->timer = pool_take(&p->worker->timer_pool);
+		p->timer->pipe = p;
+		cp_timer_init(&p->timer->timer, p->worker->loop, on_timer);
+	}
+	cp_timer_start(&p->timer->timer, ms);
+}
+
+void pipe_timer_stop(struct pipe *p)
+{
+	if (!p->timer)
+		return;
+	cp_timer_stop(&p->timer->timer);
+	pool_give(&p->worker->timer_pool, p->timer);
+	p->timer = NULL;
 }
 
 /* ---- Closing ------------------------------------------------------------------------------------------------ */
@@ -133,7 +161,7 @@ void pipe_close(struct pipe *p, enum cp_cause cause, const char *detail)
 		return;
 	if (p->setup)
 		cancel_setup(p);
-	cp_timer_stop(&p->timer);
+	pipe_timer_stop(p);
 	pump_release(p);
 	for (int i = 0; i < 2; i++) {
 		if (p->end[i])
@@ -157,8 +185,8 @@ void pipe_close(struct pipe *p, enum cp_cause cause, const char *detail)
 
 void pipe_free(struct pipe *p)
 {
-	free(p->names);
-	free(p);
+	names_put(p->names);
+	pool_give(&p->worker->pipe_pool, p);
 }
 
 void pipe_setup_free(struct pipe_setup *s)

@@ -10,6 +10,7 @@
 
 #include "../route/plan.h"
 #include "../route/routing.h"
+#include "names.h"
 #include "opening.h"
 
 #include <connpipe/cause.h>
@@ -21,7 +22,7 @@
 struct worker;
 struct kernel_pipe;
 
-enum { PIPE_TEXT = 1024 }; /* of an address in a log line; longer ones are cut there */
+enum { PIPE_TEXT = NAMES_TEXT };
 
 /** X(name, text, meaning) */
 #define PIPE_STATES(X)                                                                                    \
@@ -83,6 +84,7 @@ struct pipe_setup {
 	struct routing routing;
 	struct opening opening;
 	const struct cp_address *target; /* being tried */
+	const struct cp_address *named;  /* the binding's address with the subport that the client asked for; or NULL */
 	const char *router;              /* id of the router that decided */
 	uint32_t target_index;
 	bool retried; /* a target was tried again after descriptors had run out */
@@ -93,10 +95,18 @@ struct pipe_setup {
 	size_t first_room;                 /* of `first` in memory */
 	bool in_one_go;                    /* `first` is the loop's buffer: nothing was waited for so far */
 	bool first_end;                    /* end of file behind them */
+	bool first_message;                /* they are one message, maybe an empty one; messages are not joined */
+	uint8_t first_flags;               /* CP_WRITE_* of that message */
 	bool armed;                        /* the client's stream will call when there is more */
 	size_t wanted;                     /* bytes that a router waits for */
 	struct iovec early[2];             /* preamble towards the target, first bytes */
 	int early_count;
+};
+
+/** One timer, which means what the pipe's state says. Most pipes need none while they are open. */
+struct pipe_timer {
+	struct cp_timer timer;
+	struct pipe *pipe;
 };
 
 struct pipe {
@@ -106,10 +116,10 @@ struct pipe {
 	struct pipe_setup *setup; /* NULL from piping on */
 	struct cp_stream *end[2]; /* 0: client, 1: target */
 	struct flow flow[2];
-	struct cp_timer timer; /* means what the state says */
+	struct pipe_timer *timer; /* NULL: not running */
 	uint64_t id;
 	uint64_t opened, active; /* cp_loop_now(): accepted; last byte either way */
-	char *names;             /* incoming, router, target: three texts in a row, each ended by a zero byte */
+	struct names *names;     /* as far as they are known; NULL: not needed so far */
 	struct cp_peer peer;
 	uint8_t state;       /* enum pipe_state */
 	uint8_t cause;       /* enum cp_cause: set once closing */
@@ -128,6 +138,12 @@ void pipe_setup_end(struct pipe *pipe);
 /** The last step, after the turn. */
 void pipe_free(struct pipe *pipe);
 void pipe_setup_free(struct pipe_setup *setup);
+
+/** Start or move the pipe's timer. */
+void pipe_timer_start(struct pipe *pipe, uint64_t ms);
+void pipe_timer_stop(struct pipe *pipe);
+/** It fired. In pipe_task.c. */
+void pipe_timed_out(struct pipe *pipe);
 
 /** Change the state; logs it at DEBUG. */
 void pipe_enter(struct pipe *pipe, enum pipe_state state);
@@ -148,9 +164,14 @@ void pipe_connect_next(struct pipe *pipe);
 
 /* ---- pump.c: forwarding ------------------------------------------------------------------------------------- */
 
-/** Both ends are open: begin. @param first, count  what must be written to the target before anything else
+/** Both ends are open: begin. @param first, count, flags  what must be written to the target before anything else
  * @param client_ended  the client's end of file was seen behind it  @param armed  the client's stream is armed */
-void pump_start(struct pipe *pipe, const struct iovec *first, int count, bool client_ended, bool armed);
+void pump_start(struct pipe *pipe, const struct iovec *first, int count, unsigned flags, bool client_ended, bool armed);
+/** What a read told of a message, for the write that passes it on. */
+static inline unsigned pump_write_flags(unsigned hints)
+{
+	return (hints & CP_READ_MORE ? CP_WRITE_MORE : 0) | (hints & CP_READ_TEXT ? CP_WRITE_TEXT : 0);
+}
 /** Go on with the directions that had used up their turn. */
 void pump_continue(struct pipe *pipe);
 /** The pipe's timer fired while piping or closing. */

@@ -46,6 +46,12 @@ static enum cp_cause connect_cause(enum cp_err code)
 	return CP_CAUSE_CONNECT_FAILED;
 }
 
+/** Not what is left of a message that was only a preamble. */
+static bool is_empty_message(const struct pipe_setup *s)
+{
+	return s->first_message && s->first_length == 0;
+}
+
 /** What the target gets first: a preamble if its address names a subport, then the client's first bytes. */
 static void early_bytes(struct pipe *p)
 {
@@ -58,7 +64,7 @@ static void early_bytes(struct pipe *p)
 		s->early[s->early_count++] = (struct iovec){preamble, preamble_write(name, length, preamble)};
 	}
 	const char *bytes = first_bytes(s, &length);
-	if (length)
+	if (length || is_empty_message(s))
 		s->early[s->early_count++] = (struct iovec){(char *)bytes, length};
 }
 
@@ -66,6 +72,8 @@ static void early_bytes(struct pipe *p)
 static int skip_sent(struct iovec *vec, int count, size_t sent)
 {
 	int left = 0;
+	if (sent == 0)
+		return count;
 	for (int i = 0; i < count; i++) {
 		size_t skip = sent < vec[i].iov_len ? sent : vec[i].iov_len;
 		sent -= skip;
@@ -97,7 +105,7 @@ static void connected(struct pipe *p)
 	cp_count(w->loop, w->counters->bytes_in, (int64_t)p->flow[0].bytes);
 	pipe_enter(p, PIPE_PIPING);
 	log_opened(p);
-	pump_start(p, s->early, left, s->first_end, s->armed);
+	pump_start(p, s->early, left, s->first_flags, s->first_end, s->armed);
 	if (p->setup)
 		pipe_setup_end(p);
 }
@@ -149,8 +157,9 @@ static int try_target(struct pipe *p)
 	s->opening.finished = on_opening;
 	s->opening.arg = p;
 	early_bytes(p);
+	bool plain = !s->first_flags && !is_empty_message(s); /* early bytes have no flags, and are not empty */
 	int result = opening_connect(&s->opening, p->worker->loop, s->target, &s->request,
-								 p->worker->settings.timeouts.connect, s->early, s->early_count);
+								 p->worker->settings.timeouts.connect, s->early, plain ? s->early_count : 0);
 	if (result == CP_AGAIN && s->in_one_go) { /* the bytes move, and the connector keeps pointing to the vectors */
 		first_keep(p);
 		early_bytes(p);

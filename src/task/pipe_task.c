@@ -28,7 +28,7 @@ static void found_subport(struct pipe *p, const struct preamble *preamble)
 	const struct cp_address *address = cp_address_with_multiplex(s->request.address, cp_request_arena(&s->request),
 																 preamble->name, preamble->name_length);
 	if (address)
-		s->request.address = address;
+		s->request.address = s->named = address;
 	s->first_offset = preamble->length;
 	route(p);
 }
@@ -59,7 +59,7 @@ static void look_for_preamble(struct pipe *p)
 		pipe_close(p, CP_CAUSE_MALFORMED_PREAMBLE, preamble.reason);
 		break;
 	case PREAMBLE_MORE:
-		if (s->first_end) {
+		if (first_complete(s)) {
 			preamble_over(p);
 			break;
 		}
@@ -126,7 +126,7 @@ static bool allowed(struct pipe *p)
 static void handshaken(struct pipe *p)
 {
 	struct pipe_setup *s = p->setup;
-	cp_timer_stop(&p->timer);
+	pipe_timer_stop(p);
 	p->peer = *cp_request_peer(&s->request);
 	cp_stream_set_user(p->end[0], on_client_ready, p);
 	s->in_one_go = true;
@@ -138,7 +138,7 @@ static void handshaken(struct pipe *p)
 	}
 	pipe_enter(p, PIPE_PREAMBLE);
 	if (p->worker->settings.timeouts.preamble)
-		cp_timer_start(&p->timer, p->worker->settings.timeouts.preamble);
+		pipe_timer_start(p, p->worker->settings.timeouts.preamble);
 	look_for_preamble(p);
 }
 
@@ -166,16 +166,15 @@ static void put_layers_on(struct pipe *p, struct cp_stream *stream)
 	uint64_t timeout = p->worker->settings.timeouts.handshake;
 	pipe_enter(p, PIPE_HANDSHAKE);
 	if (timeout)
-		cp_timer_start(&p->timer, timeout);
+		pipe_timer_start(p, timeout);
 	o->finished = on_handshake;
 	o->arg = p;
 	if (opening_accept(o, p->worker->loop, address, &p->setup->request, timeout, stream) != CP_AGAIN)
 		on_handshake(o);
 }
 
-static void on_timer(struct cp_timer *timer)
+void pipe_timed_out(struct pipe *p)
 {
-	struct pipe *p = (struct pipe *)((char *)timer - offsetof(struct pipe, timer));
 	switch ((enum pipe_state)p->state) {
 	case PIPE_HANDSHAKE:
 		pipe_close(p, CP_CAUSE_HANDSHAKE_TIMEOUT, NULL);
@@ -200,18 +199,12 @@ static void on_timer(struct cp_timer *timer)
 
 static struct pipe *pipe_new(struct worker *w, const struct cp_accepted *accepted)
 {
-	struct pipe *p = xcalloc(1, sizeof(*p));
+	struct pipe *p = pool_take(&w->pipe_pool);
 	p->worker = w;
 	p->id = w->serial++ * w->count + w->index + 1;
 	p->peer = accepted->peer;
 	p->opened = p->active = cp_loop_now(w->loop);
-	cp_timer_init(&p->timer, w->loop, on_timer);
-	p->next = w->pipes;
-	p->prev = &w->pipes;
-	if (p->next)
-		p->next->prev = &p->next;
-	w->pipes = p;
-	w->pipe_count++;
+	worker_add(w, p);
 	cp_count(w->loop, w->counters->accepted, 1);
 	cp_count(w->loop, w->counters->open, 1);
 	return p;
@@ -257,7 +250,7 @@ static void route(struct pipe *p)
 	size_t length;
 	const char *name = cp_address_multiplex(s->request.address, &length);
 	struct cp_router *router = binding_router(s->binding, name, length);
-	cp_timer_stop(&p->timer);
+	pipe_timer_stop(p);
 	pipe_enter(p, PIPE_ROUTING);
 	if (!router) {
 		pipe_close(p, CP_CAUSE_NO_ROUTE, name ? "nobody serves this subport" : "nobody serves it without a subport");
@@ -274,10 +267,10 @@ static void wait_for_bytes(struct pipe *p)
 	struct pipe_setup *s = p->setup;
 	uint64_t timeout = s->routing.answer.timeout_ms;
 	s->wanted = s->routing.answer.bytes;
-	if (!cp_timer_running(&p->timer)) {
+	if (!p->timer) {
 		timeout = timeout ? timeout : p->worker->settings.timeouts.preamble;
 		if (timeout)
-			cp_timer_start(&p->timer, timeout);
+			pipe_timer_start(p, timeout);
 	}
 	first_await(p);
 }
@@ -292,10 +285,10 @@ static void routed(struct pipe *p, int result)
 		if (s->routing.wanting_bytes)
 			wait_for_bytes(p);
 		else
-			cp_timer_stop(&p->timer);
+			pipe_timer_stop(p);
 		return;
 	}
-	cp_timer_stop(&p->timer);
+	pipe_timer_stop(p);
 	if (result != CP_OK) {
 		pipe_close(p, s->routing.cause, s->routing.error.message[0] ? s->routing.error.message : NULL);
 		return;

@@ -122,7 +122,7 @@ static void start_timer(struct pipe *p)
 {
 	uint64_t most = quiet_most(p);
 	if (most)
-		cp_timer_start(&p->timer, most);
+		pipe_timer_start(p, most);
 }
 
 /* ---- What breaks -------------------------------------------------------------------------------------------- */
@@ -146,7 +146,7 @@ static void closing(struct pipe *p, enum cp_cause cause)
 	pipe_enter(p, PIPE_CLOSING);
 	uint64_t most = p->worker->settings.timeouts.reset;
 	if (most)
-		cp_timer_start(&p->timer, most);
+		pipe_timer_start(p, most);
 }
 
 static void cut(struct pipe *p, int i)
@@ -194,14 +194,14 @@ static enum step finish(struct pipe *p, int i)
 		uint64_t most = p->worker->settings.timeouts.half_close;
 		f->state = FLOW_HELD;
 		if (most)
-			cp_timer_start(&p->timer, most);
+			pipe_timer_start(p, most);
 		return STEP_WAIT;
 	}
 	if (result != CP_OK)
 		return sink_broke(p, i, result);
 	f->state = FLOW_SHUT;
 	p->active = cp_loop_now(p->worker->loop);
-	cp_timer_start(&p->timer, HALF_CLOSED_MS);
+	pipe_timer_start(p, HALF_CLOSED_MS);
 	return STEP_WAIT;
 }
 
@@ -358,10 +358,8 @@ static enum step step_copy(struct pipe *p, int i)
 	bool message = source(p, i)->messages;
 	enum step step = STEP_AGAIN;
 	if (got > 0 || (message && !(hints & CP_READ_END))) {
-		unsigned flags =
-			message ? (hints & CP_READ_MORE ? CP_WRITE_MORE : 0) | (hints & CP_READ_TEXT ? CP_WRITE_TEXT : 0) : 0;
 		vec.iov_len = (size_t)got;
-		step = pass_on(p, i, &vec, 1, flags);
+		step = pass_on(p, i, &vec, 1, message ? pump_write_flags(hints) : 0);
 	}
 	if (is_over(p) || f->state != FLOW_OPEN)
 		return STEP_WAIT;
@@ -468,14 +466,14 @@ void pump_continue(struct pipe *p)
 	}
 }
 
-void pump_start(struct pipe *p, const struct iovec *first, int count, bool client_ended, bool armed)
+void pump_start(struct pipe *p, const struct iovec *first, int count, unsigned flags, bool client_ended, bool armed)
 {
 	struct flow *f = &p->flow[0];
 	cp_stream_set_user(p->end[0], on_ready, p);
 	cp_stream_set_user(p->end[1], on_ready, p);
 	p->active = cp_loop_now(p->worker->loop);
 	start_timer(p);
-	enum step step = count ? pass_on(p, 0, first, count, 0) : STEP_AGAIN;
+	enum step step = count ? pass_on(p, 0, first, count, flags) : STEP_AGAIN;
 	if (is_over(p) || f->state == FLOW_CUT)
 		return;
 	cp_stream_await(p->end[1], CP_READABLE);
@@ -499,7 +497,7 @@ static void timer_for(struct pipe *p, uint64_t limit, enum cp_cause cause)
 {
 	uint64_t quiet = cp_loop_now(p->worker->loop) - p->active;
 	if (limit && quiet < limit)
-		cp_timer_start(&p->timer, limit - quiet);
+		pipe_timer_start(p, limit - quiet);
 	else if (limit)
 		pipe_close(p, cause, NULL);
 }

@@ -3,6 +3,7 @@
 #include "../base/memory.h"
 #include "../loop/loop.h"
 #include "../stream/store.h"
+#include "balance.h"
 #include "conn_task.h"
 #include "listeners.h"
 #include "pipe.h"
@@ -67,10 +68,30 @@ void worker_pending(struct worker *w, struct pipe *p, int i)
 	cp_defer(w->loop, &w->after, on_turn_end);
 }
 
+/* ---- Pipes -------------------------------------------------------------------------------------------------- */
+
+/** Other workers look at it when they have accepted a connection. */
+static void publish_pipes(const struct worker *w)
+{
+	if (w->count > 1)
+		balance_set_pipes(w->balance, w->index, w->pipe_count, w->serial);
+}
+
+void worker_add(struct worker *w, struct pipe *p)
+{
+	p->next = w->pipes;
+	p->prev = &w->pipes;
+	if (p->next)
+		p->next->prev = &p->next;
+	w->pipes = p;
+	w->pipe_count++;
+	publish_pipes(w);
+}
+
 static void tell_drained(struct worker *w)
 {
 	void (*drained)(struct worker *) = w->drained;
-	if (!drained || w->pipe_count || w->plan)
+	if (!drained || w->pipe_count)
 		return;
 	w->drained = NULL;
 	drained(w);
@@ -84,6 +105,7 @@ void worker_dead(struct worker *w, struct pipe *p)
 			p->next->prev = p->prev;
 		p->prev = NULL;
 		w->pipe_count--;
+		publish_pipes(w);
 		tell_drained(w);
 	}
 	p->next = w->dead;
@@ -99,15 +121,8 @@ struct pipe_setup *worker_setup_get(struct worker *w)
 	if (!s)
 		return xcalloc(1, sizeof(*s));
 	w->free_setups = s->next;
+	w->free_setup_count--;
 	return s;
-}
-
-static uint32_t count_setups(const struct pipe_setup *s)
-{
-	uint32_t count = 0;
-	for (; s; s = s->next)
-		count++;
-	return count;
 }
 
 void worker_setup_put(struct worker *w, struct pipe_setup *s)
@@ -115,7 +130,7 @@ void worker_setup_put(struct worker *w, struct pipe_setup *s)
 	if (s->first_room)
 		free(s->first);
 	request_reset(&s->request);
-	if (count_setups(w->free_setups) >= FREE_SETUPS_KEPT) {
+	if (w->free_setup_count >= FREE_SETUPS_KEPT) {
 		pipe_setup_free(s);
 		return;
 	}
@@ -124,6 +139,7 @@ void worker_setup_put(struct worker *w, struct pipe_setup *s)
 	s->request = request;
 	s->next = w->free_setups;
 	w->free_setups = s;
+	w->free_setup_count++;
 }
 
 /* ---- Descriptors -------------------------------------------------------------------------------------------- */
@@ -167,6 +183,7 @@ void worker_starved(struct worker *w)
 	cp_log(CP_WARN, "worker", "out of file descriptors: worker %u pauses accepting until some are closed",
 		   (unsigned)w->index);
 	cp_count(w->loop, w->counters->accept_pauses, 1);
+	stream_store_shrink(w->loop);
 	for (struct conn_task *c = w->conns; c; c = c->next)
 		conn_task_pause(c);
 	cp_timer_start(&w->starved_timer, STARVED_RETRY_MS);
@@ -207,21 +224,20 @@ static bool has_conn(const struct worker *w, const struct cp_listener *listener)
 	return false;
 }
 
-/** Conn tasks whose address stays go on under the new plan; the others take what has connected under the old one, and
- * end. */
-static void switch_conns(struct worker *w, const struct plan *plan)
+/** Conn tasks whose address stays go on under the new plan; the others end, and take what has connected under the old
+ * one if `take`. */
+static void switch_conns(struct worker *w, const struct plan *plan, bool take)
 {
 	struct conn_task **at = &w->conns;
-	bool drain = plan || w->drained;
 	while (*at) {
 		struct conn_task *c = *at;
 		const struct binding *binding = binding_of(plan, c->listener);
 		if (binding) {
-			c->binding = binding;
+			conn_task_use(c, binding);
 			at = &c->next;
 		} else {
 			*at = c->next;
-			conn_task_stop(c, drain);
+			conn_task_stop(c, take);
 		}
 	}
 }
@@ -241,14 +257,22 @@ static void start_conns(struct worker *w)
 void worker_use_plan(struct worker *w, struct plan *plan)
 {
 	struct plan *old = w->plan;
-	if (plan) {
-		plan_ref(plan);
-		use_settings(w, &plan->generation->settings);
-	}
-	switch_conns(w, plan);
+	plan_ref(plan);
+	use_settings(w, &plan->generation->settings);
+	switch_conns(w, plan, true);
+	names_cache_clear(&w->names);
 	w->plan = plan;
-	if (plan)
-		start_conns(w);
+	start_conns(w);
+	if (old)
+		plan_unref(old);
+}
+
+void worker_stop_accepting(struct worker *w, bool take)
+{
+	struct plan *old = w->plan;
+	switch_conns(w, NULL, take);
+	names_cache_clear(&w->names);
+	w->plan = NULL;
 	if (old)
 		plan_unref(old);
 }
@@ -264,7 +288,6 @@ void worker_close_pipes(struct worker *w, enum cp_cause cause)
 void worker_drain(struct worker *w, void (*drained)(struct worker *))
 {
 	w->drained = drained;
-	worker_use_plan(w, NULL);
 	tell_drained(w);
 }
 
@@ -283,6 +306,8 @@ struct worker *worker_new(uint32_t index, uint32_t count, const struct worker_co
 	w->counters = counters;
 	w->limits = limits;
 	w->reserve = -1;
+	w->pipe_pool.bytes = sizeof(struct pipe);
+	w->timer_pool.bytes = sizeof(struct pipe_timer);
 	keep_reserve(w);
 	cp_timer_init(&w->starved_timer, w->loop, on_starved_timer);
 	return w;
@@ -308,6 +333,9 @@ int worker_start(struct worker *w, struct cp_error *error)
 	w->started = result == 0;
 	if (result)
 		return cp_error_set(error, CP_EMFILE, NULL, "cannot start worker %u: %s", (unsigned)w->index, strerror(result));
+	clockid_t clock;
+	if (pthread_getcpuclockid(w->thread, &clock) == 0)
+		balance_set_clock(w->balance, w->index, clock);
 	return CP_OK;
 }
 
@@ -328,7 +356,6 @@ void worker_free(struct worker *w)
 {
 	if (w->started)
 		pthread_join(w->thread, NULL);
-	stream_store_free(w->loop);
 	loop_free(w->loop);
 	free_dead(w);
 	while (w->free_setups) {
@@ -336,6 +363,8 @@ void worker_free(struct worker *w)
 		w->free_setups = s->next;
 		pipe_setup_free(s);
 	}
+	pool_deinit(&w->pipe_pool);
+	pool_deinit(&w->timer_pool);
 	if (w->reserve >= 0)
 		close(w->reserve);
 	free(w);

@@ -5,10 +5,12 @@
 #ifndef TASK_WORKER_H
 #define TASK_WORKER_H
 
+#include "../base/pool.h"
 #include "../config/process_settings.h"
 #include "../route/plan.h"
 #include "../system/generation.h"
 #include "limits.h"
+#include "names.h"
 
 #include <connpipe/cause.h>
 #include <connpipe/counter.h>
@@ -18,13 +20,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct balance;
 struct pipe;
 struct pipe_setup;
 struct conn_task;
 
 /** What workers count; made once by the main task. */
 struct worker_counters {
-	cp_counter accepted, open, opened, bytes_in, bytes_out, accept_errors, accept_pauses;
+	cp_counter accepted, open, opened, bytes_in, bytes_out, accept_errors, accept_pauses, handed_over;
 	cp_counter closed[CP_CAUSE_COUNT];
 };
 
@@ -46,11 +49,15 @@ struct worker {
 	struct conn_task *conns;
 	struct pipe *pipes; /* all that are not closed */
 	uint32_t pipe_count;
-	uint64_t serial; /* pipes so far */
+	uint64_t serial;                /* pipes so far */
+	uint64_t handed_over, received; /* connections to and from other workers (see conn_task.h) */
 
 	struct cp_deferred after; /* end of the turn: what goes on in the next one, what can be freed */
 	struct pipe *pending, *dead;
 	struct pipe_setup *free_setups;
+	uint32_t free_setup_count;
+	struct pool pipe_pool, timer_pool; /* struct pipe, struct pipe_timer */
+	struct names_cache names;          /* made of addresses of `plan` */
 
 	/* One descriptor is kept back: a connection that was accepted with the last one can still reach its target. */
 	int reserve;
@@ -61,6 +68,7 @@ struct worker {
 	void (*drained)(struct worker *worker); /* draining: called once when the last pipe has ended */
 
 	/* Set by the main task before the thread starts: */
+	struct balance *balance; /* shared by all workers */
 	/* NULL: nobody asks */
 	void (*pipe_closed)(struct worker *worker, const struct pipe *pipe, enum cp_cause cause, const char *detail);
 };
@@ -76,12 +84,17 @@ void worker_free(struct worker *worker);
 
 /* ---- Called on the worker's thread -------------------------------------------------------------------------- */
 
-/** Use another plan (NULL: none): conn tasks start and stop, the others go on with the new one. Takes a reference. */
+/** Use another plan: conn tasks start and stop, the others go on with the new one. Takes a reference. */
 void worker_use_plan(struct worker *worker, struct plan *plan);
+/** Use no plan any more: nothing more is accepted. @param take  what has connected already is still taken */
+void worker_stop_accepting(struct worker *worker, bool take);
 /** Close every pipe. */
 void worker_close_pipes(struct worker *worker, enum cp_cause cause);
-/** Accept nothing more, but take what has connected already; call `drained` when the last pipe has ended. */
+/** Call `drained` when the last pipe has ended. No worker accepts any more, and what they handed over is here. */
 void worker_drain(struct worker *worker, void (*drained)(struct worker *worker));
+
+/** A pipe begins: from now on the worker knows it. */
+void worker_add(struct worker *worker, struct pipe *pipe);
 
 /** Flow `i` of the pipe goes on in the next turn. */
 void worker_pending(struct worker *worker, struct pipe *pipe, int i);

@@ -11,8 +11,11 @@
  * bytes), and only if that says "not yet" is the descriptor watched. */
 #include "connectors.h"
 #include "socket.h"
+#include "tcp_options.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -49,30 +52,40 @@ static bool attempt_has_answer(int fd)
 	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-/** Without bytes to send: a second connect() tells. But it throws away what was received from a target that has reset
- * by now, so that is looked for first; an error that this finds is the attempt's, and is reported only once. */
-static int attempt_probe_silent(int fd, const struct socket_address *address)
+/** Without bytes to send: the socket's state tells. (A second connect() would, too, but throws away what was received
+ * from a target that has reset by now.) Without a connection, the attempt has failed, or it is over already and what
+ * can be read tells: bytes, an end, or the error, which is reported only once. */
+static int attempt_probe_silent(int fd)
 {
 	char byte;
-	if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0)
-		return 0; /* it has answered, or ended: it had accepted */
-	if (errno != EAGAIN)
+	struct tcp_info info;
+	socklen_t length = offsetof(struct tcp_info, tcpi_options); /* the kernel need not copy the rest */
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
 		return errno;
-	return connect(fd, socket_sockaddr(address), address->length) == 0 || errno == EISCONN ? 0 : errno;
+	if (info.tcpi_state == TCP_SYN_SENT || info.tcpi_state == TCP_SYN_RECV)
+		return EALREADY;
+	return info.tcpi_state != TCP_CLOSE || recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ? 0 : errno;
+}
+
+static bool is_fast_open(const struct cp_open *open)
+{
+	const struct tcp_options *options = tcp_options_for(open->address);
+	return options && options->fast_open;
 }
 
 /** Whether a socket that was told to connect is connected: found out by sending the early bytes if there are any.
  * @return 0; EAGAIN or EALREADY: not yet; the errno of the attempt */
-static int attempt_probe(struct cp_open *open, int fd, const struct socket_address *address)
+static int attempt_probe(struct cp_open *open, int fd)
 {
-	if (open->early_count == 0)
-		return attempt_probe_silent(fd, address);
+	if (open->early_count == 0 || open->early_sent > 0)
+		return attempt_probe_silent(fd);
 	struct msghdr message = {.msg_iov = (struct iovec *)open->early, .msg_iovlen = (size_t)open->early_count};
 	ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (sent < 0)
 		return errno;
 	open->early_sent = (size_t)sent;
-	return 0;
+	/* A fast open takes bytes before anybody has answered. */
+	return is_fast_open(open) ? attempt_probe_silent(fd) : 0;
 }
 
 /** Whether the socket is connected to itself: the kernel picked the target's own port as the local one, and the two
@@ -97,11 +110,34 @@ static int attempt_failed(struct cp_open *open, const struct cp_peer *peer, int 
 	return socket_connect_error(errnum, where, &open->error);
 }
 
-/** Look how the attempt stands. @return CP_OK: open->stream is there, it took `fd`; CP_AGAIN: not decided yet; else
- * open->error is filled, `fd` is still the caller's */
-static int attempt_look(struct cp_open *open, int fd, const struct cp_peer *peer, const struct socket_address *address)
+/** Which sockets may stand in for each other (CP_FD_RECYCLE): the family, and TCP_DEFER_ACCEPT. One that was connected
+ * with a zone is bound to its link. */
+static unsigned attempt_kind(const struct cp_open *open, const struct cp_peer *peer)
 {
-	int errnum = attempt_probe(open, fd, address);
+	return (peer->ip.family == 6 ? 1u : 0u) | (open->early_count ? 2u : 0u);
+}
+
+/** The socket is connected: make the stream over it. */
+static int attempt_connected(struct cp_open *open, int fd, const struct cp_peer *peer, struct cp_stream *spare,
+							 unsigned flags)
+{
+	const struct tcp_options *options = tcp_options_for(open->address);
+	flags |= CP_FD_TCP | tcp_options_stream(options) | (open->early_sent > 0 ? CP_FD_WRITTEN : 0);
+	if (!options && !peer->ip.zone)
+		flags |= CP_FD_RECYCLE(attempt_kind(open, peer));
+	if (spare)
+		cp_stream_renew(spare, flags);
+	open->stream = spare ? spare : cp_stream_from_fd(open->loop, fd, flags, &open->error);
+	return open->stream ? CP_OK : (int)open->error.code;
+}
+
+/** Look how the attempt stands.
+ * @param spare  the stream that has `fd` already, or NULL
+ * @return CP_OK: open->stream is there, it took `fd`; CP_AGAIN: not decided yet; else open->error is filled, `fd` is
+ * still the caller's */
+static int attempt_look(struct cp_open *open, int fd, const struct cp_peer *peer, struct cp_stream *spare)
+{
+	int errnum = attempt_probe(open, fd);
 	if (errnum == EAGAIN || errnum == EALREADY || errnum == EINPROGRESS || errnum == EINTR)
 		return CP_AGAIN;
 	if (errnum == 0 && attempt_met_itself(fd, peer)) {
@@ -113,26 +149,56 @@ static int attempt_look(struct cp_open *open, int fd, const struct cp_peer *peer
 	bool was_reset = (errnum == ECONNRESET || errnum == EPIPE) && attempt_has_answer(fd);
 	if (errnum != 0 && !was_reset)
 		return attempt_failed(open, peer, errnum);
-	unsigned flags = CP_FD_TCP | (open->early_sent > 0 ? CP_FD_WRITTEN : 0) | (was_reset ? CP_FD_RESET : 0);
-	open->stream = cp_stream_from_fd(open->loop, fd, flags, &open->error);
-	return open->stream ? CP_OK : (int)open->error.code;
+	return attempt_connected(open, fd, peer, spare, was_reset ? CP_FD_RESET : 0);
+}
+
+/** A new socket, ready to connect. @return CP_OK, or the code of open->error */
+static int attempt_socket(struct cp_open *open, const struct cp_peer *peer, int family,
+						  const struct tcp_options *options, int *fd)
+{
+	static const int seconds = 1;
+	*fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (*fd < 0)
+		return attempt_failed(open, peer, errno);
+	/* With bytes to send, the last ACK of the handshake waits for them: a segment less on both sides (tcp(7)). */
+	if (open->early_count)
+		setsockopt(*fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof(seconds));
+	int result = tcp_options_target(options, *fd, peer, open->early_count > 0, &open->error);
+	if (result != CP_OK)
+		close(*fd);
+	return result;
+}
+
+/** Let go of the socket of an attempt that has failed, or keep only the descriptor of one that goes on. */
+static void attempt_leave(int result, int fd, struct cp_stream *spare)
+{
+	if (result == CP_AGAIN && spare)
+		cp_stream_take_fd(spare);
+	else if (result != CP_AGAIN && spare)
+		cp_stream_close(spare, CP_CAUSE_CONNECT_FAILED);
+	else if (result != CP_AGAIN)
+		close(fd);
 }
 
 /** Start connecting to `peer`. @return as attempt_look(); `*fd` is set for CP_AGAIN */
 static int attempt_start(struct cp_open *open, const struct cp_peer *peer, int *fd)
 {
+	const struct tcp_options *options = tcp_options_for(open->address);
 	struct socket_address address;
 	socket_address_from_peer(&address, peer);
-	*fd = socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (*fd < 0)
-		return attempt_failed(open, peer, errno);
-	int result;
+	open->early_sent = 0; /* what an earlier attempt has sent is for this one to send again */
+	struct cp_stream *spare = NULL;
+	if (!options && !peer->ip.zone)
+		spare = cp_stream_recycled(open->loop, attempt_kind(open, peer), fd);
+	int result = spare ? CP_OK : attempt_socket(open, peer, address.storage.ss_family, options, fd);
+	if (result != CP_OK)
+		return result;
 	if (connect(*fd, socket_sockaddr(&address), address.length) < 0 && errno != EINPROGRESS)
 		result = attempt_failed(open, peer, errno);
 	else
-		result = attempt_look(open, *fd, peer, &address);
-	if (result != CP_OK && result != CP_AGAIN)
-		close(*fd);
+		result = attempt_look(open, *fd, peer, spare);
+	if (result != CP_OK)
+		attempt_leave(result, *fd, spare);
 	return result;
 }
 
@@ -242,9 +308,7 @@ static void on_writable(int fd, unsigned events, void *arg)
 {
 	(void)events;
 	struct opening *o = arg;
-	struct socket_address address;
-	socket_address_from_peer(&address, &o->peer);
-	int result = attempt_look(o->open, fd, &o->peer, &address);
+	int result = attempt_look(o->open, fd, &o->peer, NULL);
 	if (result == CP_AGAIN)
 		return;
 	opening_end_attempt(o);

@@ -18,6 +18,9 @@
  * endpoints, and each worker one socket for each. */
 #include "connectors.h"
 #include "socket.h"
+#include "tcp_options.h"
+
+#include <connpipe/log.h>
 
 #include <errno.h>
 #include <linux/filter.h>
@@ -45,6 +48,7 @@ struct tcp_listener {
 	uint32_t endpoint_count;
 	struct endpoint endpoints[ENDPOINTS_MAX];
 	char *name;
+	struct tcp_options options; /* that the sockets were bound with */
 	int *sockets; /* of worker w for endpoint e: [w * ENDPOINTS_MAX + e]; -1: taken. Each worker touches its own */
 };
 
@@ -55,6 +59,7 @@ struct slot {
 	struct tcp_acceptor *acceptor;
 	struct cp_watch *watch;
 	int fd;
+	struct tcp_options options; /* that the socket has */
 };
 
 struct tcp_acceptor {
@@ -62,7 +67,8 @@ struct tcp_acceptor {
 	struct cp_loop *loop;
 	cp_acceptor_ready *ready;
 	void *arg;
-	uint32_t current; /* the slot that was ready last */
+	unsigned stream_flags; /* CP_FD_* of what is accepted */
+	uint32_t current;      /* the slot that was ready last */
 	uint32_t slot_count;
 	struct slot slots[ENDPOINTS_MAX];
 };
@@ -297,6 +303,20 @@ static struct tcp_listener *listener_new(struct cp_connector *connector, uint32_
 	return listener;
 }
 
+/** Have the sockets that were just bound be as the address is set. @return CP_OK, or an error: the kernel refuses it */
+static int listener_set_options(struct tcp_listener *listener, const struct tcp_options *options,
+								struct cp_error *error)
+{
+	int result = CP_OK;
+	if (!options)
+		return CP_OK;
+	memcpy(&listener->options, options, sizeof(*options));
+	for (uint32_t i = 0; i < listener->workers * ENDPOINTS_MAX && result == CP_OK; i++)
+		if (listener->sockets[i] >= 0)
+			result = tcp_options_listener(options, listener->sockets[i], listener->name, error);
+	return result;
+}
+
 int tcp_bind(struct cp_connector *connector, const struct cp_address *address, uint32_t workers,
 			 struct cp_listener **out, struct cp_error *error)
 {
@@ -312,6 +332,8 @@ int tcp_bind(struct cp_connector *connector, const struct cp_address *address, u
 		if (!listener->name)
 			result = cp_error_set(error, CP_ENOMEM, host->as.s, "no memory for its name");
 	}
+	if (result == CP_OK)
+		result = listener_set_options(listener, tcp_options_for(address), error);
 	if (result != CP_OK) {
 		tcp_unbind(&listener->base);
 		return result;
@@ -338,8 +360,9 @@ static void on_connection(int fd, unsigned events, void *arg)
 	acceptor->ready(&acceptor->base, acceptor->arg);
 }
 
-/** The worker's socket for an endpoint: the one made by bind, or a new one when that broke earlier. */
-static int take_socket(struct tcp_listener *listener, uint32_t worker, uint32_t number)
+/** The worker's socket for an endpoint: the one made by bind, or a new one when that broke earlier: without options.
+ * @param options  set to those that it has */
+static int take_socket(struct tcp_listener *listener, uint32_t worker, uint32_t number, struct tcp_options *options)
 {
 	bool shared = listener->workers > 1;
 	if (worker >= listener->workers || *listener_socket(listener, worker, number) < 0)
@@ -347,6 +370,7 @@ static int take_socket(struct tcp_listener *listener, uint32_t worker, uint32_t 
 	int *bound = listener_socket(listener, worker, number);
 	int fd = *bound;
 	*bound = -1;
+	memcpy(options, &listener->options, sizeof(*options));
 	return fd;
 }
 
@@ -355,8 +379,8 @@ static int slot_open(struct slot *slot, struct tcp_listener *listener, uint32_t 
 {
 	struct endpoint *endpoint = &listener->endpoints[number];
 	struct cp_loop *loop = slot->acceptor->loop;
-	slot->fd = take_socket(listener, cp_loop_index(loop), number);
-	if (slot->fd < 0 || listen(slot->fd, SOMAXCONN) < 0)
+	slot->fd = take_socket(listener, cp_loop_index(loop), number, &slot->options);
+	if (slot->fd < 0 || listen(slot->fd, tcp_options_backlog(&slot->options)) < 0)
 		return endpoint_error(endpoint, errno, error);
 	set_option(slot->fd, SOL_SOCKET, SO_DETACH_FILTER, 0); /* of a former guard; fails on the others */
 	slot->watch = cp_watch_new(loop, slot->fd, CP_READABLE, on_connection, slot, error);
@@ -394,6 +418,7 @@ static struct cp_acceptor *tcp_open(struct cp_listener *base, struct cp_loop *lo
 	acceptor->loop = loop;
 	acceptor->ready = ready;
 	acceptor->arg = arg;
+	acceptor->stream_flags = CP_FD_TCP | CP_FD_NODELAY | tcp_options_stream(&listener->options);
 	while (acceptor->slot_count < listener->endpoint_count) {
 		struct slot *slot = &acceptor->slots[acceptor->slot_count];
 		slot->acceptor = acceptor;
@@ -414,7 +439,7 @@ static int slot_accept(struct slot *slot, struct cp_accepted *accepted, struct c
 		const struct tcp_listener *listener = (const struct tcp_listener *)slot->acceptor->base.listener;
 		return socket_accept_error(errno, listener->name, error);
 	}
-	accepted->stream = cp_stream_from_fd(slot->acceptor->loop, fd, CP_FD_TCP | CP_FD_NODELAY, error);
+	accepted->stream = cp_stream_from_fd(accepted->loop, fd, slot->acceptor->stream_flags, error);
 	if (!accepted->stream) {
 		close(fd);
 		return CP_ERESET; /* this one is lost; the next may find memory */
@@ -450,6 +475,32 @@ static void tcp_resume(struct cp_acceptor *base)
 	acceptor_watch(base, CP_READABLE);
 }
 
+/* ---- Settings that change while the address is bound -------------------------------------------------------- */
+
+static int tcp_check_tune(struct cp_listener *base, const struct cp_address *address, struct cp_error *error)
+{
+	const struct tcp_listener *listener = (const struct tcp_listener *)base;
+	int family = listener->endpoints[0].local.ip.family == 6 ? AF_INET6 : AF_INET;
+	return tcp_options_try(tcp_options_for(address), family, listener->name, NULL, error);
+}
+
+static void tcp_tune(struct cp_acceptor *base, const struct cp_address *address)
+{
+	static const struct tcp_options none;
+	struct tcp_acceptor *acceptor = (struct tcp_acceptor *)base;
+	const struct tcp_listener *listener = (const struct tcp_listener *)base->listener;
+	const struct tcp_options *options = tcp_options_for(address);
+	acceptor->stream_flags = CP_FD_TCP | CP_FD_NODELAY | tcp_options_stream(options);
+	for (uint32_t i = 0; i < acceptor->slot_count; i++) {
+		struct slot *slot = &acceptor->slots[i];
+		struct cp_error error;
+		/* It was tried out before: what fails here is rare (no descriptor), and no reason to stop accepting. */
+		if (tcp_options_change(&slot->options, options, slot->fd, listener->name, &error) != CP_OK)
+			cp_log(CP_WARN, "tcp", "%s: %s", error.where, error.message);
+		memcpy(&slot->options, options ? options : &none, sizeof(none));
+	}
+}
+
 static const struct cp_listener_ops tcp_listener_ops = {
 	.size = sizeof(struct cp_listener_ops),
 	.open = tcp_open,
@@ -459,4 +510,6 @@ static const struct cp_listener_ops tcp_listener_ops = {
 	.close = tcp_close,
 	.unbind = tcp_unbind,
 	.name = tcp_name,
+	.check_tune = tcp_check_tune,
+	.tune = tcp_tune,
 };

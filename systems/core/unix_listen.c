@@ -207,7 +207,7 @@ static int unix_accept(struct cp_acceptor *base, struct cp_accepted *accepted, s
 	int fd = accept4(acceptor->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		return socket_accept_error(errno, ((struct unix_listener *)base->listener)->name, error);
-	accepted->stream = cp_stream_from_fd(acceptor->loop, fd, 0, error);
+	accepted->stream = cp_stream_from_fd(accepted->loop, fd, 0, error);
 	if (!accepted->stream) {
 		close(fd);
 		return CP_ERESET; /* this one is lost; the next may find memory */

@@ -188,6 +188,7 @@ static inline void accepting_ready(struct cp_acceptor *acceptor, void *arg)
 	struct accepting *a = arg;
 	struct cp_error error = {0};
 	a->calls++;
+	a->accepted.loop = fixture.loop;
 	a->result = acceptor->listener->ops->accept(acceptor, &a->accepted, &error);
 	if (a->result != CP_AGAIN && a->result != CP_ERESET) {
 		a->done = true;

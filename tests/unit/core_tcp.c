@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 TestSuite(core_tcp, .init = fixture_start, .fini = fixture_stop);
@@ -130,7 +131,7 @@ Test(core_tcp, accept_looks_at_both_families_without_being_woken)
 {
 	struct cp_listener *listener = bind_to("tcp:$n:0", 1);
 	struct accepting accepting;
-	struct cp_accepted accepted;
+	struct cp_accepted accepted = {.loop = fixture.loop};
 	struct cp_error error;
 	accepting_start(&accepting, listener);
 	int fd = client(listener_port(listener)), result;
@@ -331,7 +332,7 @@ static void worker_end(struct cp_loop *loop, void *arg)
 static void worker_ready(struct cp_acceptor *acceptor, void *arg)
 {
 	struct worker *worker = arg;
-	struct cp_accepted accepted;
+	struct cp_accepted accepted = {.loop = worker->loop};
 	struct cp_error error;
 	if (acceptor->listener->ops->accept(acceptor, &accepted, &error) != CP_OK)
 		return;
@@ -486,6 +487,26 @@ static ssize_t read_waiting(struct cp_stream *stream, char *buffer, size_t room)
 	}
 }
 
+/** What a target does that has little to say. */
+static void answer_and_reset(int listening)
+{
+	struct linger linger = {.l_onoff = 1};
+	int taken = accept(listening, NULL, NULL);
+	cr_assert_eq(send(taken, "answer", 6, 0), 6);
+	setsockopt(taken, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	close(taken);
+}
+
+static void expect_answer_and_reset(struct connecting *c)
+{
+	char got[8] = "";
+	cr_assert(c->open.stream, "%s", c->open.error.message);
+	cr_expect_eq(read_waiting(c->open.stream, got, sizeof(got)), 6);
+	cr_expect_str_eq(got, "answer");
+	cr_expect_eq(read_waiting(c->open.stream, got, sizeof(got)), CP_ERESET, "a clean end instead of a reset");
+	cp_stream_close(c->open.stream, CP_CAUSE_TARGET_RESET);
+}
+
 /* The loop does not run while the target accepts, answers and resets: all of it is there at once when it does. */
 Test(core_tcp, an_answer_and_a_reset_before_the_connect_is_noticed)
 {
@@ -493,24 +514,56 @@ Test(core_tcp, an_answer_and_a_reset_before_the_connect_is_noticed)
 		struct connecting c;
 		int fds[3];
 		uint16_t port = full_listener(fds);
-		char got[8] = "";
-		struct linger linger = {.l_onoff = 1};
 		cr_assert_eq(connect_start(&c, address_of_port(port), 0, early ? "hello" : NULL), CP_AGAIN);
 		close(fds[2]);
 		close(accept(fds[0], NULL, NULL));
-		int taken = accept(fds[0], NULL, NULL); /* blocks until the SYN comes again, a second later */
-		cr_assert_eq(send(taken, "answer", 6, 0), 6);
-		setsockopt(taken, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-		close(taken);
+		answer_and_reset(fds[0]); /* blocks until the SYN comes again, a second later */
 		run_until(&c.done);
-		cr_assert(c.open.stream, "%s", c.open.error.message);
-		cr_expect_eq(read_waiting(c.open.stream, got, sizeof(got)), 6);
-		cr_expect_str_eq(got, "answer");
-		cr_expect_eq(read_waiting(c.open.stream, got, sizeof(got)), CP_ERESET, "a clean end instead of a reset");
-		cp_stream_close(c.open.stream, CP_CAUSE_TARGET_RESET);
+		expect_answer_and_reset(&c);
 		close(fds[1]);
 		close(fds[0]);
 	}
+}
+
+/** The target to which this happens right behind the next look at a socket; -1: none. */
+static int answers_behind_look = -1;
+
+static void looked(void)
+{
+	int errnum = errno, listening = answers_behind_look;
+	answers_behind_look = -1;
+	if (listening >= 0)
+		answer_and_reset(listening);
+	errno = errnum;
+}
+
+/* These two stand before the C library's: the calls by which the code under test may look at a socket. */
+
+ssize_t recv(int fd, void *buffer, size_t size, int flags)
+{
+	ssize_t got = recvfrom(fd, buffer, size, flags, NULL, NULL);
+	looked();
+	return got;
+}
+
+int getsockopt(int fd, int level, int name, void *value, socklen_t *length)
+{
+	int result = (int)syscall(SYS_getsockopt, fd, level, name, value, length);
+	looked();
+	return result;
+}
+
+Test(core_tcp, an_answer_and_a_reset_behind_the_first_look_at_the_connect)
+{
+	struct connecting c;
+	int listening;
+	uint16_t port = silent_port(&listening);
+	cr_assert_eq(listen(listening, 1), 0);
+	answers_behind_look = listening;
+	cr_assert_eq(connect_start(&c, address_of_port(port), 0, NULL), CP_OK);
+	cr_assert_eq(answers_behind_look, -1, "it has looked by neither of the two calls");
+	expect_answer_and_reset(&c);
+	close(listening);
 }
 
 Test(core_tcp, cancel_forgets_a_connect_under_way)

@@ -70,6 +70,7 @@ static inline void proxy_start(struct proxy *proxy, const struct cp_system_def *
 	sigset_t set; /* the main task takes signals by a descriptor: no thread of this process may get them */
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	proxy->options.source = (struct generation_source){
 		.directory = ".", .text = proxy->text, .name = "test", .mode = GENERATION_RUN, .extra = extra};

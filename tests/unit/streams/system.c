@@ -58,6 +58,14 @@ static int put_lender_on(const struct cp_converter *converter, struct cp_open *o
 	return CP_OK;
 }
 
+static int put_parcel_on(const struct cp_converter *converter, struct cp_open *open)
+{
+	open->stream = parcel_stream_new(open->lower, converter->system);
+	return CP_OK;
+}
+
+static const struct cp_converter_def parcel_def = {
+	.size = sizeof(parcel_def), .id = "parcel", .accept = put_parcel_on, .connect = put_parcel_on};
 static const struct cp_converter_def mask_def = {
 	.size = sizeof(mask_def), .id = "mask", .accept = put_mask_on, .connect = put_mask_on};
 static const struct cp_converter_def lender_def = {
@@ -69,6 +77,7 @@ static int load(struct cp_system *self, const struct cp_settings *settings)
 	cp_register_connector(self, &bev_def, NULL, NULL);
 	cp_register_converter(self, &mask_def, NULL, NULL);
 	cp_register_converter(self, &lender_def, NULL, NULL);
+	cp_register_converter(self, &parcel_def, NULL, NULL);
 	return CP_OK;
 }
 
