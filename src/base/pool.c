@@ -41,7 +41,10 @@ void pool_deinit(struct pool *pool)
 
 #else
 
-enum { CHUNK = 65536 };
+enum {
+	CHUNK = 65536,
+	HEAD = 64, /* before the first object: objects of whole cache lines begin on one */
+};
 
 struct pool_chunk {
 	struct pool_chunk *next, **prev; /* among those with room; prev NULL: it has none */
@@ -49,6 +52,8 @@ struct pool_chunk {
 	char *fresh;                     /* from here on never used */
 	uint32_t used;
 };
+
+_Static_assert(sizeof(struct pool_chunk) <= HEAD, "the head has to fit before the first object");
 
 static void link_chunk(struct pool *pool, struct pool_chunk *chunk)
 {
@@ -83,7 +88,7 @@ static void *map_chunk(void)
 static struct pool_chunk *add_chunk(struct pool *pool)
 {
 	struct pool_chunk *chunk = map_chunk();
-	*chunk = (struct pool_chunk){.fresh = (char *)(chunk + 1)};
+	*chunk = (struct pool_chunk){.fresh = (char *)chunk + HEAD};
 	link_chunk(pool, chunk);
 	pool->chunks++;
 	return chunk;

@@ -50,8 +50,6 @@ enum { LATE_ENDS = 64 };
 
 struct fd_stream {
 	struct cp_stream stream; /* first */
-	struct event readable;
-	struct event *writable; /* NULL: no write has waited */
 	int fd;
 	bool watching : 1;    /* `readable` is added */
 	bool edge : 1;        /* … edge-triggered */
@@ -72,6 +70,8 @@ struct fd_stream {
 	bool recycle : 1;   /* can be connected again, as one of … */
 	bool pooled : 1;    /* its memory is the loop's; otherwise it was made on another loop's thread */
 	uint8_t kind;
+	struct event *writable; /* NULL: no write has waited */
+	struct event readable;  /* behind a cache line that is all a write needs */
 };
 
 static struct fd_stream *fd_stream(struct cp_stream *stream)

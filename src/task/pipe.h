@@ -67,7 +67,7 @@ struct backlog {
 /** One direction: flow 0 from the client (end 0) to the target (end 1), flow 1 back. */
 struct flow {
 	uint8_t state;           /* enum flow_state */
-	uint8_t full_reads;      /* reads in a row that filled the buffer: bulk, worth splicing */
+	uint8_t full_reads;      /* reads in a row that filled the buffer: bulk, worth splicing (pump.c) */
 	bool blocked;            /* waits until its sink is writable; its source is not read meanwhile */
 	bool pending;            /* has used up its turn and goes on in the next one */
 	bool no_splice;          /* an end refused it, or asked for its descriptor back */
@@ -109,22 +109,23 @@ struct pipe_timer {
 	struct pipe *pipe;
 };
 
+/** What forwarding touches comes first, so that it shares cache lines. */
 struct pipe {
-	struct pipe *next, **prev; /* the worker's list of all, later of the dead */
-	struct pipe *next_pending; /* the worker's list of those that go on in the next turn */
 	struct worker *worker;
-	struct pipe_setup *setup; /* NULL from piping on */
 	struct cp_stream *end[2]; /* 0: client, 1: target */
 	struct flow flow[2];
+	uint64_t active;          /* cp_loop_now(): last byte either way */
 	struct pipe_timer *timer; /* NULL: not running */
-	uint64_t id;
-	uint64_t opened, active; /* cp_loop_now(): accepted; last byte either way */
-	struct names *names;     /* as far as they are known; NULL: not needed so far */
+	uint8_t state;            /* enum pipe_state */
+	uint8_t cause;            /* enum cp_cause: set once closing */
+	bool listed_pending;      /* among the worker's pipes that go on in the next turn */
+	bool counted_source;      /* counts towards its source's limit */
 	struct cp_peer peer;
-	uint8_t state;       /* enum pipe_state */
-	uint8_t cause;       /* enum cp_cause: set once closing */
-	bool listed_pending; /* in the worker's list of those that go on in the next turn */
-	bool counted_source; /* counts towards its source's limit */
+	struct pipe *next, **prev; /* the worker's list of all, later of the dead */
+	struct pipe_setup *setup;  /* NULL from piping on */
+	struct names *names;       /* as far as they are known; NULL: not needed so far */
+	uint64_t id;
+	uint64_t opened; /* cp_loop_now(): accepted */
 };
 
 /** Take an accepted connection. Owns the stream, whatever happens. */

@@ -26,7 +26,8 @@
 enum {
 	PUMP_BUDGET = 16,         /* steps of one direction in one turn: 1 MiB when copying */
 	SPLICE_AFTER = 2,         /* full reads in a row after which splicing pays */
-	SPLICE_LEAST = 16 * 1024, /* splices smaller than this cost more than copying */
+	SPLICE_LEAST = 16 * 1024, /* splices smaller than this cost more than copying … */
+	SPLICE_SMALL = 8,         /* … but so many in a row are taken for the ends of bursts */
 	HALF_CLOSED_MS = 100,     /* one direction has ended: most often the other one does so, too, before that */
 };
 
@@ -282,8 +283,7 @@ static enum step step_splice(struct pipe *p, int i, int from)
 	if (got > 0) {
 		b->in_pipe = (size_t)got;
 		f->bytes += (uint64_t)got;
-		if (got < SPLICE_LEAST)
-			f->full_reads = 0;
+		f->full_reads = got < SPLICE_LEAST ? f->full_reads - 1 : SPLICE_AFTER + SPLICE_SMALL;
 		return flush_pipe(p, i);
 	}
 	if (got == 0) { /* the end: read again, so that the stream knows, and tells if an error came with it */

@@ -23,16 +23,31 @@ enum { STARVED_RETRY_MS = 100, FREE_SETUPS_KEPT = 16 };
 
 /* ---- The end of a turn -------------------------------------------------------------------------------------- */
 
+/** What becomes pending meanwhile is for the next turn. */
 static void run_pending(struct worker *w)
 {
-	struct pipe *p = w->pending;
-	w->pending = NULL;
-	while (p) {
-		struct pipe *next = p->next_pending;
-		p->listed_pending = false;
-		pump_continue(p);
-		p = next;
+	struct pipe_list list = w->pending;
+	w->pending = (struct pipe_list){0};
+	for (size_t i = 0; i < list.count; i++) {
+		list.at[i]->listed_pending = false;
+		pump_continue(list.at[i]);
 	}
+	if (w->pending.count) {
+		free(list.at);
+		return;
+	}
+	free(w->pending.at);
+	w->pending = (struct pipe_list){list.at, 0, list.room};
+}
+
+static void list_pending(struct worker *w, struct pipe *p)
+{
+	struct pipe_list *list = &w->pending;
+	if (list->count == list->room) {
+		list->room = list->room ? list->room * 2 : 16;
+		list->at = xreallocarray(list->at, list->room, sizeof(*list->at));
+	}
+	list->at[list->count++] = p;
 }
 
 /** Free what was closed in this turn. One that is still listed as pending is freed a turn later. */
@@ -62,8 +77,7 @@ void worker_pending(struct worker *w, struct pipe *p, int i)
 	p->flow[i].pending = true;
 	if (!p->listed_pending) {
 		p->listed_pending = true;
-		p->next_pending = w->pending;
-		w->pending = p;
+		list_pending(w, p);
 	}
 	cp_defer(w->loop, &w->after, on_turn_end);
 }
@@ -363,6 +377,7 @@ void worker_free(struct worker *w)
 		w->free_setups = s->next;
 		pipe_setup_free(s);
 	}
+	free(w->pending.at);
 	pool_deinit(&w->pipe_pool);
 	pool_deinit(&w->timer_pool);
 	if (w->reserve >= 0)

@@ -37,6 +37,11 @@ struct worker_settings {
 	__typeof__(((struct process_settings *)0)->timeouts) timeouts;
 };
 
+struct pipe_list {
+	struct pipe **at;
+	size_t count, room;
+};
+
 struct worker {
 	struct cp_loop *loop;
 	uint32_t index, count; /* this one of how many */
@@ -53,7 +58,8 @@ struct worker {
 	uint64_t handed_over, received; /* connections to and from other workers (see conn_task.h) */
 
 	struct cp_deferred after; /* end of the turn: what goes on in the next one, what can be freed */
-	struct pipe *pending, *dead;
+	struct pipe_list pending;
+	struct pipe *dead;
 	struct pipe_setup *free_setups;
 	uint32_t free_setup_count;
 	struct pool pipe_pool, timer_pool; /* struct pipe, struct pipe_timer */

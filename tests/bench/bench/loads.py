@@ -13,7 +13,7 @@ from . import proxies, system
 LOAD = os.path.join(proxies.TOOLS, "load")
 MESSAGE = 64
 GB = 1e9
-IDLE_MOST = 5000
+IDLE_MOST = 9000
 
 
 @dataclass(frozen=True)
