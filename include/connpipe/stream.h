@@ -102,6 +102,7 @@ struct cp_stream {
 	void *arg;               /**< the user's */
 	struct cp_system *owner; /**< whose code this is; NULL: the program's own */
 	bool messages;           /**< keeps message boundaries */
+	uint32_t place;          /**< the implementation's own */
 };
 
 /** Fill in the common part. Pins `owner` (may be NULL), so that its code stays as long as the stream. */

@@ -1,35 +1,27 @@
 /* The stream over a socket.
  *
  * One persistent event watches for reading and for the peer's end of file; it is added when a read finds nothing more
- * (not before: the first bytes are often there at once). It has three modes:
+ * (not before: the first bytes are often there at once). It is edge-triggered: silent while nobody reads, and the
+ * kernel does not look at the socket again after each event, which with many connections is what costs most after
+ * sending.
  *
- *     fresh  edge-triggered, for a socket that may be connected again: it keeps its event over its connections, so that
- *       |    short ones cost no epoll_ctl(); and a socket that is not connected would be reported without end
- *       |
- *       |    data is read for the second time
- *       v
- *     level  all others begin here. A read that gets less than it asked for has drained the socket, without another
- *       |    call that says EAGAIN: if an end or an error was there already, epoll reports it again
- *       |
- *       |    reported again although nobody waits for it (the user does not read: backpressure), or a write waits
- *       v
- *     edge   for good: silent while nobody reads
+ * A read that gets less than it asked for is taken for the last one, without another call that says EAGAIN. That may
+ * hide something, which no edge will tell of any more:
  *
- * An edge is reported once, and libevent does not tell errors from data: a reset may have come together with data. So
- * with edges, reads go on until EAGAIN, and one that comes while nobody waits is kept (`missed`).
+ *     the end of file behind the data    libevent tells (EV_CLOSED): from then on reads go on until the end
+ *     an error behind the data           libevent does not tell errors from data
+ *     bytes behind urgent ones           recv() stops there (tcp(7))
  *
- * libevent gives EV_CLOSED when the peer has shut down its side (EPOLLRDHUP). It is kept: from then on reads go on
- * until the end of file. A short read is not proof of it: recv() also stops short at urgent bytes (tcp(7)), and what is
- * behind them would be lost.
+ * So a stream that relied on it is *unsure*, and when it has been quiet for UNSURE_MS its user is called without
+ * reason: the next read tells. A busy stream never gets there, an idle one once.
+ *
+ * An edge that comes while nobody waits is kept (`missed`) until something is read.
  *
  * A stream whose socket may be connected again (CP_FD_RECYCLE) becomes a spare one when it is closed after both ends
- * of file. Its event may still be on its way then, and arrive for the next connection: a call without reason.
+ * of file. It keeps its event, so that short connections cost no epoll_ctl(). An event may still be on its way then,
+ * and arrive for the next connection: a call without reason.
  *
- * Behind the end of file the level event would report without end, so it goes; the user who wants to know about a reset
- * that comes later arms again, and gets an edge event.
- *
- * A second event for writing exists only while a write waits, and until the first wake-up that nobody waited for. It is
- * edge-triggered, and then libevent makes the whole descriptor so: therefore the other one changes to edges, too. */
+ * A second event for writing exists only while a write waits, and until the first wake-up that nobody waited for. */
 #include <connpipe/stream.h>
 
 #include "../base/memory.h"
@@ -46,16 +38,18 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { LATE_ENDS = 64 };
+enum {
+	LATE_ENDS = 64,
+	UNSURE_MS = 30,
+};
 
 struct fd_stream {
 	struct cp_stream stream; /* first */
 	int fd;
 	bool watching : 1;    /* `readable` is added */
-	bool edge : 1;        /* … edge-triggered */
-	bool fresh : 1;       /* … for now: data was read at most once */
-	bool heard : 1;       /* data was read */
-	bool missed : 1;      /* edge: an event came while nobody waited */
+	bool missed : 1;      /* an event came while nobody waited */
+	bool unsure : 1;      /* in the list of those that are read once more */
+	bool moved : 1;       /* … and something was read since it was last looked at */
 	bool spare : 1;       /* not connected: waits for cp_stream_recycled() */
 	bool armed : 1;       /* the user waits for it */
 	bool wants_write : 1; /* a write waits */
@@ -105,7 +99,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg);
 
 static int watch(struct fd_stream *s)
 {
-	short mode = EV_READ | EV_CLOSED | EV_PERSIST | (s->edge ? EV_ET : 0);
+	short mode = EV_READ | EV_CLOSED | EV_PERSIST | EV_ET;
 	if (event_assign(&s->readable, s->stream.loop->base, s->fd, mode, on_readable, s) < 0 ||
 		event_add(&s->readable, NULL) < 0)
 		return CP_ENOMEM;
@@ -118,18 +112,6 @@ static void unwatch(struct fd_stream *s)
 	if (s->watching)
 		event_del(&s->readable);
 	s->watching = false;
-}
-
-/** From now on edge-triggered, for good. What is there already is reported once more. */
-static int use_edges(struct fd_stream *s)
-{
-	bool change = s->watching && !s->edge;
-	s->edge = true;
-	s->fresh = false;
-	if (!change)
-		return CP_OK;
-	unwatch(s);
-	return watch(s);
 }
 
 /** The user wants to be called. An event that is added reports what is there already, so nothing is missed. */
@@ -150,15 +132,76 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 		return;
 	if (what & EV_CLOSED)
 		s->peer_closed = true;
-	if (s->armed) {
-		s->armed = false;
-		cp_stream_notify(&s->stream, CP_READABLE);
-	} else if (s->edge) {
+	if (!s->armed) {
 		s->missed = true;
-	} else {
-		use_edges(s); /* no memory: as with a stalled peer, time-outs end it */
+		return;
 	}
+	s->armed = false;
+	cp_stream_notify(&s->stream, CP_READABLE);
 }
+
+/* ---- Unsure streams ----------------------------------------------------------------------------------------- */
+
+static void unsure_leave(struct fd_stream *s)
+{
+	if (!s->unsure)
+		return;
+	struct unsure_streams *list = &s->stream.loop->streams->unsure;
+	struct cp_stream *last = list->at[--list->count];
+	list->at[s->stream.place] = last;
+	last->place = s->stream.place;
+	s->unsure = false;
+}
+
+/** It was quiet: who waits for it reads once more. */
+static void unsure_tell(struct fd_stream *s)
+{
+	unsure_leave(s);
+	if (!s->armed)
+		return;
+	s->armed = false;
+	cp_stream_notify(&s->stream, CP_READABLE);
+}
+
+/** From the back: what a user does may take others out, so that one that was seen comes to the place of one that was
+ * not, and is seen twice; or may add some, which are for the next time. */
+static void on_unsure_timer(struct cp_timer *timer)
+{
+	struct unsure_streams *list = &timer->loop->streams->unsure;
+	for (uint32_t i = list->count; i-- > 0;) {
+		if (i >= list->count)
+			continue;
+		struct fd_stream *s = fd_stream(list->at[i]);
+		if (!s->moved)
+			unsure_tell(s);
+		else
+			s->moved = false;
+	}
+	if (list->count)
+		cp_timer_start(timer, UNSURE_MS);
+}
+
+/** A short read was taken for the last one. */
+static void relied(struct fd_stream *s)
+{
+	s->moved = true;
+	if (s->unsure)
+		return;
+	struct unsure_streams *list = &stream_store(s->stream.loop)->unsure;
+	if (list->count == list->room) {
+		list->room = list->room ? list->room * 2 : 64;
+		list->at = xreallocarray(list->at, list->room, sizeof(struct cp_stream *));
+	}
+	s->unsure = true;
+	s->stream.place = list->count;
+	list->at[list->count++] = &s->stream;
+	if (list->timer.loop && cp_timer_running(&list->timer))
+		return;
+	cp_timer_init(&list->timer, s->stream.loop, on_unsure_timer);
+	cp_timer_start(&list->timer, UNSURE_MS);
+}
+
+/* ---- Writing ------------------------------------------------------------------------------------------------ */
 
 static void writable_free(struct fd_stream *s)
 {
@@ -186,23 +229,11 @@ static int watch_writable(struct fd_stream *s)
 	s->wants_write = true;
 	if (s->writable)
 		return CP_OK;
-	if (use_edges(s) < 0)
-		return CP_ENOMEM;
 	s->writable = event_new(s->stream.loop->base, s->fd, EV_WRITE | EV_ET | EV_PERSIST, on_writable, s);
 	if (s->writable && event_add(s->writable, NULL) == 0)
 		return CP_OK;
 	writable_free(s);
 	return CP_ENOMEM;
-}
-
-/** From now on level-triggered: more than one answer comes, so the reads that say EAGAIN add up. */
-static int leave_fresh(struct fd_stream *s)
-{
-	s->fresh = s->edge = s->missed = s->peer_closed = false;
-	if (!s->watching)
-		return CP_OK;
-	unwatch(s);
-	return watch(s);
 }
 
 /* ---- Operations --------------------------------------------------------------------------------------------- */
@@ -234,22 +265,13 @@ static ssize_t receive(const struct fd_stream *s, const struct iovec *vec, int c
 	return got;
 }
 
-/** The end of file was read. */
-static void end_read(struct fd_stream *s)
+/** Everything was read for now, as far as a short read tells. An event that is only added now tells of all there is. */
+static int drained(struct fd_stream *s)
 {
-	s->ended = true;
-	if (!s->edge)
-		unwatch(s);
-	s->edge = true;
-}
-
-/** Data was read. */
-static int heard(struct fd_stream *s)
-{
-	if (s->fresh && s->heard)
-		return leave_fresh(s);
-	s->heard = true;
-	return CP_OK;
+	s->missed = false;
+	if (s->watching)
+		relied(s);
+	return arm_read(s);
 }
 
 static ssize_t fd_read(struct cp_stream *stream, const struct iovec *vec, int count, unsigned *hints)
@@ -269,14 +291,13 @@ static ssize_t fd_read(struct cp_stream *stream, const struct iovec *vec, int co
 	}
 	if (got == 0 && s->reset)
 		return CP_ERESET;
-	if (got > 0 && heard(s) < 0)
-		return CP_ENOMEM;
 	if (got == 0) {
-		end_read(s);
+		s->ended = true;
+		s->missed = true; /* an error may have come with the end, and its edge be gone: who waits now is told */
 		*hints = CP_READ_END;
-	} else if ((size_t)got < vec_length(vec, count) && !s->edge && !s->peer_closed) {
+	} else if ((size_t)got < vec_length(vec, count) && !s->peer_closed) {
 		*hints = CP_READ_DRAINED;
-		if (arm_read(s) < 0)
+		if (drained(s) < 0)
 			return CP_ENOMEM;
 	}
 	return got;
@@ -367,6 +388,7 @@ static void fd_close(struct cp_stream *stream, enum cp_cause cause)
 	struct fd_stream *s = fd_stream(stream);
 	bool reset = cp_cause_is_reset(cause) && s->tcp;
 	writable_free(s);
+	unsure_leave(s);
 	if (!reset && become_spare(s))
 		return;
 	unwatch(s);
@@ -394,6 +416,8 @@ static int fd_lend(struct cp_stream *stream, unsigned direction)
 		return -1;
 	if (direction & CP_WRITABLE)
 		before_write(s);
+	if (direction & CP_READABLE)
+		s->missed = false; /* the user reads until EAGAIN */
 	return s->fd;
 }
 
@@ -417,7 +441,6 @@ static void set_flags(struct fd_stream *s, unsigned flags)
 	s->no_splice = flags & CP_FD_NO_SPLICE;
 	s->recycle = flags >> 8;
 	s->kind = s->recycle ? (uint8_t)((flags >> 8) - 1) : 0;
-	s->edge = s->fresh = s->recycle;
 }
 
 struct cp_stream *cp_stream_from_fd(struct cp_loop *loop, int fd, unsigned flags, struct cp_error *error)
@@ -447,7 +470,7 @@ void cp_stream_renew(struct cp_stream *stream, unsigned flags)
 {
 	struct fd_stream *s = fd_stream(stream);
 	cp_stream_init(stream, &fd_ops, stream->loop, NULL);
-	s->spare = s->armed = s->wants_write = s->peer_closed = s->heard = s->missed = false;
+	s->spare = s->armed = s->wants_write = s->peer_closed = s->missed = false;
 	set_flags(s, flags);
 }
 

@@ -252,6 +252,8 @@ static void stream_store_free(struct cp_loop *loop)
 	while (store->lingering)
 		linger_end(store->lingering);
 	stream_store_shrink(loop);
+	cp_timer_stop(&store->unsure.timer);
+	free(store->unsure.at);
 	pool_deinit(&store->pool);
 	cp_timer_stop(&store->trim);
 	free(store);

@@ -38,12 +38,21 @@ struct spare_streams {
 
 struct fd_linger;
 
+/** Streams whose last read may have hidden something: they are read once more when they are quiet (fd_stream.c). A
+ * stream in the list has its index in `place`. */
+struct unsure_streams {
+	struct cp_stream **at;
+	uint32_t count, room;
+	struct cp_timer timer; /* runs while there are any */
+};
+
 struct stream_store {
 	struct kernel_pipe *pipes;       /* free ones */
 	uint32_t pipe_count, pipe_least; /* how many; the fewest since `trim` last fired */
 	struct spare_streams spares[CP_FD_KINDS];
 	uint32_t late_ends; /* so many streams are not tried to be kept after their peer has ended first */
-	struct pool pool;   /* of the streams over sockets (fd_stream.c) */
+	struct unsure_streams unsure;
+	struct pool pool; /* of the streams over sockets (fd_stream.c) */
 	struct cp_timer trim;
 	uint64_t no_pipes_until; /* the kernel had none to give: copy until then */
 	struct fd_linger *lingering;
