@@ -114,6 +114,9 @@ scenario_tests() {
 
 install "${packages_to_test[@]}"
 
+# What sanitizers find ends the program, so that the test that is running fails.
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
+
 step "includes" tests/check_includes.sh
 step "headers as C11 and C++17" tests/check_headers.sh gcc clang
 
@@ -135,9 +138,12 @@ tests "scenario tests, asan" scenario_tests build-asan
 if [ -n "$long" ]; then
 	tests "scenario tests, tsan" scenario_tests build-tsan
 else
-	tests "scenario tests, tsan" scenario_tests build-tsan storm life edges
+	tests "scenario tests, tsan" scenario_tests build-tsan storm life edges balance
 fi
-[ -z "$long" ] || tests "scenario tests, clang" scenario_tests build-clang
+if [ -n "$long" ]; then
+	tests "scenario tests, clang" scenario_tests build-clang
+	step "counted instructions" tests/bench/instructions build-gcc/connpipe
+fi
 
 fuzz_names=()
 for file in tests/fuzz/*.c; do
