@@ -86,6 +86,7 @@ _Noreturn void plain_skip(void);
 #define cr_expect_geq(a, b, ...) plain_check(false, (a) >= (b), #a " >= " #b, __VA_ARGS__)
 #define cr_expect_str_eq(a, b, ...) plain_check(false, strcmp((a), (b)) == 0, #a " is " #b, __VA_ARGS__)
 #define cr_expect_str_neq(a, b, ...) plain_check(false, strcmp((a), (b)) != 0, #a " is not " #b, __VA_ARGS__)
+#define cr_expect_arr_eq(a, b, size, ...) plain_check(false, memcmp((a), (b), (size)) == 0, #a " is " #b, __VA_ARGS__)
 #define cr_skip_test(...) plain_skip()
 
 #endif
