@@ -109,6 +109,8 @@ static bool has_room(const struct pool *pool, const struct pool_chunk *chunk)
 void *pool_take(struct pool *pool)
 {
 	struct pool_chunk *chunk = pool->room ? pool->room : add_chunk(pool);
+	if (chunk == pool->empty)
+		pool->empty = NULL;
 	void *object = chunk->free;
 	if (object) {
 		memcpy(&chunk->free, object, sizeof(chunk->free));
@@ -125,9 +127,10 @@ void *pool_take(struct pool *pool)
 /** The chunk holds nothing any more: keep one such for what comes next. */
 static void emptied(struct pool *pool, struct pool_chunk *chunk)
 {
-	if (pool->room == chunk && !chunk->next)
-		return;
-	remove_chunk(pool, chunk);
+	if (!pool->empty)
+		pool->empty = chunk;
+	else
+		remove_chunk(pool, chunk);
 }
 
 void pool_give(struct pool *pool, void *object)
@@ -144,6 +147,7 @@ void pool_give(struct pool *pool, void *object)
 
 void pool_deinit(struct pool *pool)
 {
+	pool->empty = NULL;
 	for (struct pool_chunk *chunk = pool->room, *next; chunk; chunk = next) {
 		next = chunk->next;
 		if (chunk->used)

@@ -10,9 +10,10 @@ struct pool_chunk;
 
 /** Zeroed but for `bytes`, it is ready. */
 struct pool {
-	uint32_t bytes;          /* of an object; at least a pointer's, and a multiple of it */
-	uint32_t chunks;         /* how many there are, with and without room */
-	struct pool_chunk *room; /* those with room */
+	uint32_t bytes;           /* of an object; at least a pointer's, and a multiple of it */
+	uint32_t chunks;          /* how many there are, with and without room */
+	struct pool_chunk *room;  /* those with room */
+	struct pool_chunk *empty; /* one of those that holds nothing, kept for what comes next; or NULL */
 };
 
 /** An object, zeroed. Ends the process when there is no memory (see memory.h). */

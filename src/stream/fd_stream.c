@@ -15,7 +15,7 @@
  * So a stream that relied on it is *unsure*, and when it has been quiet for UNSURE_MS its user is called without
  * reason: the next read tells. A busy stream never gets there, an idle one once.
  *
- * An edge that comes while nobody waits is kept (`missed`) until something is read.
+ * An edge is kept (`missed`) until somebody has read to the bottom: who waits without having done so is told again.
  *
  * A stream whose socket may be connected again (CP_FD_RECYCLE) becomes a spare one when it is closed after both ends
  * of file. It keeps its event, so that short connections cost no epoll_ctl(). An event may still be on its way then,
@@ -47,7 +47,7 @@ struct fd_stream {
 	struct cp_stream stream; /* first */
 	int fd;
 	bool watching : 1;    /* `readable` is added */
-	bool missed : 1;      /* an event came while nobody waited */
+	bool missed : 1;      /* there was an edge, and nobody has read to the bottom since */
 	bool unsure : 1;      /* in the list of those that are read once more */
 	bool moved : 1;       /* … and something was read since it was last looked at */
 	bool spare : 1;       /* not connected: waits for cp_stream_recycled() */
@@ -132,10 +132,9 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 		return;
 	if (what & EV_CLOSED)
 		s->peer_closed = true;
-	if (!s->armed) {
-		s->missed = true;
+	s->missed = true;
+	if (!s->armed)
 		return;
-	}
 	s->armed = false;
 	cp_stream_notify(&s->stream, CP_READABLE);
 }
@@ -157,6 +156,7 @@ static void unsure_leave(struct fd_stream *s)
 static void unsure_tell(struct fd_stream *s)
 {
 	unsure_leave(s);
+	s->missed = true;
 	if (!s->armed)
 		return;
 	s->armed = false;
@@ -286,7 +286,7 @@ static ssize_t fd_read(struct cp_stream *stream, const struct iovec *vec, int co
 	if (got < 0 && errno != EAGAIN)
 		return cp_err_from_errno(errno);
 	if (got < 0) {
-		s->missed = false;
+		s->missed = s->peer_closed = false; /* neither data nor an end: whatever comes makes a new edge */
 		return arm_read(s) < 0 ? CP_ENOMEM : CP_AGAIN;
 	}
 	if (got == 0 && s->reset)

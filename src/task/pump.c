@@ -483,6 +483,8 @@ void pump_start(struct pipe *p, const struct iovec *first, int count, unsigned f
 		pump(p, 0);
 	if (client_ended && !is_over(p))
 		look_behind_end(p, 0); /* it may have broken while the way was opened */
+	if (client_ended && !is_over(p) && f->blocked)
+		cp_stream_await(p->end[0], CP_READABLE); /* … or break while the target does not read */
 }
 
 /* ---- Time-outs ---------------------------------------------------------------------------------------------- */
