@@ -177,8 +177,13 @@ static void on_unsure_timer(struct cp_timer *timer)
 		else
 			s->moved = false;
 	}
-	if (list->count)
+	if (list->count) {
 		cp_timer_start(timer, UNSURE_MS);
+		return;
+	}
+	free(list->at);
+	list->at = NULL;
+	list->room = 0;
 }
 
 /** A short read was taken for the last one. */
