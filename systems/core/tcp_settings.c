@@ -169,15 +169,24 @@ static void read_congestion(const struct cp_settings *value, struct tcp_options 
 							 TCP_CONGESTION_ROOM - 1, name);
 }
 
-static void read_keepalive_table(const struct cp_settings *table, struct tcp_options *options)
+/** There is no "off" within the table. */
+static void read_keepalive_part(const struct cp_settings *value, int *number)
 {
 	static const char expected[] = "a duration from \"1s\" to \"32767s\"";
+	const char *text;
+	if (read_duration(value, 1000, KEEPALIVE_MOST, expected, number) && *number == 0 &&
+		cp_settings_string(value, &text, NULL))
+		cp_settings_error(value, "expected %s, found \"%s\"", expected, text);
+}
+
+static void read_keepalive_table(const struct cp_settings *table, struct tcp_options *options)
+{
 	const struct cp_settings *idle = cp_settings_get(table, "idle"), *interval = cp_settings_get(table, "interval");
 	int64_t count = 0;
 	if (idle)
-		read_duration(idle, 1000, KEEPALIVE_MOST, expected, &options->keep_idle);
+		read_keepalive_part(idle, &options->keep_idle);
 	if (interval)
-		read_duration(interval, 1000, KEEPALIVE_MOST, expected, &options->keep_interval);
+		read_keepalive_part(interval, &options->keep_interval);
 	cp_settings_get_integer(table, "count", 1, PROBES_MOST, &count);
 	options->keep_count = (int)count;
 	cp_settings_finish(table);

@@ -113,13 +113,14 @@ void budget_stop(struct budget *budget)
 void budget_enter(struct budget *budget)
 {
 	budget->run = (sig_atomic_t)((unsigned)budget->run + 1);
+	budget->outer = running;
 	atomic_signal_fence(memory_order_seq_cst);
 	running = budget;
 }
 
 void budget_leave(struct budget *budget)
 {
-	running = NULL; /* from here on no tick sets the hook */
+	running = budget->outer; /* from here on no tick sets this one's hook */
 	atomic_signal_fence(memory_order_seq_cst);
 	if (!budget->over)
 		return;

@@ -23,7 +23,8 @@ struct budget {
 	lua_State *L;
 	uint64_t ms;
 	timer_t timer;
-	bool ticking; /* there is a timer */
+	bool ticking;         /* there is a timer */
+	struct budget *outer; /* whose run this one interrupts: another state's, on the same thread; or NULL */
 	/* Shared with the signal handler, on one thread: */
 	volatile sig_atomic_t run;   /* number of the run */
 	volatile sig_atomic_t seen;  /* number of the run at the last tick */
@@ -36,7 +37,8 @@ int budget_start(struct budget *budget, lua_State *L, uint64_t ms, struct cp_err
 /** On the same thread. */
 void budget_stop(struct budget *budget);
 
-/** Around each run of the script's code, on that thread. */
+/** Around each run of the script's code, on that thread. Runs of different states nest: a handler that uses what
+ * another script made. The inner one's time does not count for the outer one, which goes on with what it had. */
 void budget_enter(struct budget *budget);
 void budget_leave(struct budget *budget);
 

@@ -136,7 +136,6 @@ static int outcome(struct making *m, enum task_state state)
 	}
 	if (result != CP_OK && result != CP_AGAIN)
 		return result; /* free_making() closes what is left */
-	m->task = NULL;
 	task_end(task, CP_CAUSE_DONE);
 	return result;
 }
@@ -174,6 +173,7 @@ static int push_arguments(struct making *m)
 static int begin(struct making *m)
 {
 	m->task = task_new(m->vm, m->function);
+	m->task->holder = &m->task; /* when the script stops it is ended before those that wait for it may be */
 	m->task->request = m->open->request;
 	m->task->resumed = on_resumed;
 	m->task->arg = m;

@@ -147,8 +147,11 @@ static void on_reader_resumed(struct task *task, enum task_state state)
 {
 	struct filter *f = task->arg;
 	reader_ran(f, task, state);
-	if (state == TASK_WAITS)
+	if (state == TASK_WAITS) {
+		if (!f->below->writer)
+			tell(f); /* it may have written below, which the other direction waited for */
 		return;
+	}
 	if ((f->wants & CP_READABLE) && !(ready_for(f) & CP_READABLE))
 		defer(f); /* it returned nothing, and is asked again in the next turn */
 	tell(f);
@@ -299,11 +302,17 @@ static void write_bytes(struct filter *f, const char *bytes, size_t length, bool
 	run_writer(f, 3);
 }
 
+/** The user is told when the script is ready for more: by the end of write(), or in the next turn. */
+static void await_writing(struct filter *f)
+{
+	f->wants |= CP_WRITABLE;
+	if (!f->writer)
+		defer(f);
+}
+
 static ssize_t write_piece(struct filter *f, const struct iovec *vec, int count)
 {
-	size_t length = vec_length(vec, count);
-	if (length > PIECE_MOST)
-		length = PIECE_MOST;
+	size_t offered = vec_length(vec, count), length = offered < PIECE_MOST ? offered : PIECE_MOST;
 	if (vec[0].iov_len >= length) {
 		write_bytes(f, vec[0].iov_base, length, false);
 	} else {
@@ -314,6 +323,8 @@ static ssize_t write_piece(struct filter *f, const struct iovec *vec, int count)
 		write_bytes(f, bytes, length, false);
 		free(bytes);
 	}
+	if (length < offered && !f->write_error)
+		await_writing(f); /* a short write means that the user waits for the rest */
 	return f->write_error ? f->write_error : (ssize_t)length;
 }
 
@@ -495,7 +506,9 @@ static void on_deferred(struct cp_deferred *deferred)
 static void on_below(struct lua_stream *s, unsigned events)
 {
 	struct filter *f = s->others_arg;
-	unsigned past = (s->read_past ? CP_READABLE : 0) | (s->write_past ? CP_WRITABLE : 0) | CP_RECALL;
+	unsigned past = CP_RECALL | (s->read_past ? CP_READABLE : 0);
+	if (f->on_write == LUA_NOREF) /* not write_past: with a `finish` the script may write, too */
+		past |= CP_WRITABLE;
 	if (f->ended)
 		past |= CP_READABLE; /* an error behind the end */
 	if (f->closing) {
@@ -530,9 +543,7 @@ static void filter_await(struct cp_stream *stream, unsigned events)
 		cp_stream_await(f->below->stream, CP_WRITABLE);
 		return;
 	}
-	f->wants |= CP_WRITABLE;
-	if (!f->writer)
-		defer(f);
+	await_writing(f);
 }
 
 /** A way that goes past the script may go past the program, too. */

@@ -30,9 +30,9 @@ static int take_target(struct task *task, int index, const struct cp_address **o
 	if (!*out) {
 		bool kept = vm->target_count < TARGETS_KEPT;
 		struct cp_arena *arena = kept ? vm->arena : cp_request_arena(task->request);
+		vm->target_count += kept; /* one that does not parse takes its room as well */
 		result = convert_address(L, index, scope, arena, out, error);
 		if (kept && result == CP_OK) {
-			vm->target_count++;
 			lua_pushvalue(L, index);
 			lua_pushlightuserdata(L, (void *)*out);
 			lua_rawset(L, -3);

@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The two arguments: whether the run is being stopped, and the configuration's `ffi`.
- * xpcall: the hook that stops a run does not fire while an error's handler runs, so the script's handler must not run
- * for that error. load: text only. */
+/* The arguments: whether the run is being stopped, and the configuration's `ffi` and `jit`: compiled code has no
+ * budget. xpcall: the hook that stops a run does not fire while an error's handler runs, so the script's handler must
+ * not run for that error. load: text only. */
 static const char prelude[] =
-	"local stopping, ffi = ...\n"
+	"local stopping, ffi, compiled = ...\n"
 	"local load, loadfile, xpcall, select, traceback = load, loadfile, xpcall, select, debug.traceback\n"
 	"function _G.load(chunk, name, mode, ...)\n"
 	"  return load(chunk, name, 't', ...)\n"
@@ -38,7 +38,8 @@ static const char prelude[] =
 	"package.loaded.debug = _G.debug\n"
 	"package.loaded['jit.util'], package.preload['jit.util'] = nil, nil\n"
 	"package.preload['jit.opt'] = nil\n"
-	"if not ffi then package.preload.ffi, package.loaded.ffi = nil, nil end\n";
+	"if not ffi then package.preload.ffi, package.loaded.ffi = nil, nil end\n"
+	"if not compiled then jit.on = nil end\n";
 
 static int is_stopping(lua_State *L)
 {
@@ -126,5 +127,6 @@ void sandbox_open(lua_State *L, struct script *script)
 	}
 	lua_pushcfunction(L, is_stopping);
 	lua_pushboolean(L, script->ffi);
-	lua_call(L, 2, 0);
+	lua_pushboolean(L, script->jit);
+	lua_call(L, 3, 0);
 }

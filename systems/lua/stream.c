@@ -222,8 +222,10 @@ static void give_up(struct task *task)
 	struct lua_stream *s = task->waits_for;
 	if (s->reader == task)
 		s->reader = NULL;
-	if (s->writer == task)
+	if (s->writer == task) {
 		s->writer = NULL;
+		drop_unsent(s);
+	}
 }
 
 /* ---- Ownership ---------------------------------------------------------------------------------------------- */

@@ -53,6 +53,7 @@ static void recycle(struct task *task)
 	task->request = NULL;
 	task->newcomer = NULL;
 	task->also = NULL;
+	task->holder = NULL;
 	task->resumed = NULL;
 	task->arg = NULL;
 	task->peek_bytes = 0;
@@ -66,6 +67,8 @@ void task_end(struct task *task, enum cp_cause cause)
 {
 	bool whole = !task->waiting && !task->spoiled;
 	assert(task->vm->running != task);
+	if (task->holder)
+		*task->holder = NULL;
 	if (task->waiting && task->give_up)
 		task->give_up(task);
 	task->waiting = false;

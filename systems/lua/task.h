@@ -32,7 +32,8 @@ struct newcomer {
 struct task {
 	struct vm *vm;
 	lua_State *co;
-	int co_ref; /* keeps the coroutine */
+	int co_ref;           /* keeps the coroutine */
+	struct task **holder; /* who else knows it: cleared when the task ends, whoever ends it; or NULL */
 	struct task *next, **prev;
 	double serial;              /* of this use: what a request that outlives it is told apart by */
 	struct cp_request *request; /* the connection it is for, or NULL */

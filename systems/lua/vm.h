@@ -110,10 +110,10 @@ struct vm {
 	uint32_t handler_count;
 	char *signature;
 	size_t signature_length;
-	FILE *signing;          /* while loading */
-	struct cp_arena *arena; /* addresses of `targets` */
-	int targets;            /* registry: text to address, of answers seen before */
-	uint32_t target_count;
+	FILE *signing;                /* while loading */
+	struct cp_arena *arena;       /* addresses of `targets` */
+	int targets;                  /* registry: text to address, of answers seen before */
+	uint32_t target_count;        /* of texts that were parsed there */
 	char failure[SCRIPT_FAILURE]; /* words of the last failure, without its place */
 	char failed_at[SCRIPT_WHERE]; /* its place: script:line */
 };

@@ -1,6 +1,7 @@
 """Systems in Lua: routing, limits, waiting, connectors, converters, the examples, reloads."""
 
 import os
+import socket
 import threading
 import time
 import unittest
@@ -34,6 +35,11 @@ class Lua(Scenario):
         client.send(data)
         client.expect(data)
         return client
+
+    @staticmethod
+    def memory(proxy):
+        with open("/proc/%d/statm" % proxy.process.pid, encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def example(self, name):
         with open(os.path.join(EXAMPLES, name + ".lua"), encoding="utf-8") as file:
@@ -156,10 +162,13 @@ class Errors(Lua):
 
     def test_dangerous_functions_are_not_there(self):
         self.refuses("error(tostring(os.exit or string.dump or newproxy or debug.sethook or io.popen or "
-                     "package.loadlib or pcall(require, 'ffi')))", r"main\.lua:3: false")
+                     "package.loadlib or jit.on or pcall(require, 'ffi')))", r"main\.lua:3: false")
 
     def test_ffi_if_wanted(self):
         self.refuses("error(type(require('ffi').new))", r"main\.lua:3: function", settings="ffi = true")
+
+    def test_compiler_if_wanted(self):
+        self.refuses("error(type(jit.on))", r"main\.lua:3: function", settings="jit = true")
 
     def test_other_declarations_on_another_worker(self):
         self.refuses("connpipe.router { id = 'r' .. connpipe.worker, route = print }",
@@ -264,6 +273,48 @@ class Limits(Lua):
                 worst = max(worst, time.monotonic() - began)
             thread.join()
         self.assertLess(worst, 1)  # the budget, on a machine that has other things to do too
+
+
+class Nested(Lua):
+    """A handler that uses what another script made: that runs within its own run."""
+
+    OTHER = """
+        connpipe.connector { aliases = { "other" }, fields = { "name" },
+            parse = function(text) return { name = text } end,
+            format = function(fields) return fields.name end,
+            connect = function() return "echo:" end }
+        connpipe.connector { aliases = { "plain" }, connect = function() return "echo:" end }"""
+
+    def stopped(self, address):
+        proxy = self.route('local s = connpipe.connect("%s") connpipe.log.info("back") while true do end' % address,
+                           process="workers = 1",
+                           settings='budget = "20ms"\n[other]\ntype = "lua"\npath = "lua/other.lua"',
+                           files={"lua/other.lua": MAIN % self.OTHER})
+        self.refused(proxy.port())
+        proxy.wait_log("back")
+        proxy.wait_log(r"ERROR rules\] lua/main\.lua:\d+: ran longer than its budget of 20 ms")
+
+    def test_budget_holds_behind_a_connect(self):
+        self.stopped("plain:x:1")
+
+    def test_budget_holds_behind_a_parse(self):
+        self.stopped("other:name")
+
+
+class Kept(Lua):
+    """Targets that were answered before are kept parsed: not without end."""
+
+    def test_texts_that_are_no_addresses(self):
+        proxy = self.script("local n = 0\n" + ROUTER % """
+            n = n + 1
+            return "tpc:" .. n .. ("x"):rep(16384)""", process="workers = 1")
+        port = proxy.port()
+        for _ in range(1200):
+            self.refused(port)
+        before = self.memory(proxy)
+        for _ in range(1000):
+            self.refused(port)
+        self.assertLess(self.memory(proxy), before + (6 << 20))
 
 
 class Functions(Lua):
@@ -462,6 +513,37 @@ class Streams(Lua):
         self.refused(proxy.port())
         proxy.wait_log("the stream is closed")
 
+    LOGIN = """
+        local s = connpipe.connect("%s")
+        s:write("hello\\n")
+        if s:read_line() ~= "ok" then return nil, "not ok" end
+        %s
+        return s"""
+
+    def logged_in(self, between=""):
+        server = self.server()
+        proxy = self.connector(self.LOGIN % (server.address, between))
+        client = self.client(proxy.port())
+        target = self.accept(server)
+        target.expect(b"hello\n")
+        return proxy, client, target
+
+    def test_end_together_with_the_line(self):
+        _, client, target = self.logged_in()
+        target.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # one segment has both
+        target.send(b"ok\n")
+        began = time.monotonic()
+        target.shutdown()
+        client.expect_end()
+        self.assertLess(time.monotonic() - began, 5)
+
+    def test_bytes_while_the_handler_sleeps(self):
+        proxy, client, target = self.logged_in('connpipe.log.info("sleeps") connpipe.sleep(0.15)')
+        target.send(b"ok\n")
+        proxy.wait_log("sleeps")
+        target.send(b"banner")
+        client.expect(b"banner")
+
     def test_connector_that_connects_to_itself(self):
         proxy = self.connector('return connpipe.connect("my:again:1")', process='timeouts = { connect = "50ms" }')
         self.refused(proxy.port())
@@ -607,6 +689,22 @@ class Reload(Lua):
         proxy.wait_log("waiting")
         self.assertTrue(proxy.ask("reload")["ok"])
         client.expect(b"hello")
+
+    def test_handlers_that_wait_for_each_other(self):
+        """… end with their script, whichever is first."""
+        proxy = self.script("""
+            connpipe.connector { aliases = { "mine" }, connect = function()
+                connpipe.log.info("mine waits")
+                connpipe.sleep(3600)
+            end }
+            connpipe.every(0.01, function() connpipe.connect("mine:x:1") end)
+            """ + ROUTER % 'return "echo:"', process="workers = 1")
+        proxy.wait_log("mine waits")
+        self.assertTrue(proxy.ask("reload")["ok"])
+        proxy.wait_log("mine waits", 2)
+        self.echoes(proxy)
+        proxy.signal(15)
+        self.assertEqual(proxy.wait(), 0)
 
     def test_many_leak_nothing(self):
         count = 10000 if os.environ.get("CONNPIPE_TEST_LONG") else 300

@@ -149,11 +149,6 @@ class Bytes(Base):
         thread.join()
         self.assertEqual(got.hexdigest(), hashlib.sha256(data).hexdigest())
 
-    @staticmethod
-    def memory(proxy):
-        with open("/proc/%d/statm" % proxy.process.pid, encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
     def test_read_ahead_is_not_lost(self):
         _, client, target = self.through("""
             connpipe.converter { id = "w", accept = function(stream)
@@ -221,6 +216,33 @@ class Bytes(Base):
         target.send(b"data ")
         target.close()
         self.assertEqual(client.receive_all(), b"data bye")
+
+    def test_finish_without_write_and_a_slow_reader(self):
+        _, client, target = self.wrapped('finish = function(below) return below:write("bye") end')
+        data = os.urandom(32 << 20)
+        thread = threading.Thread(target=lambda: (target.send(data), target.shutdown()))
+        thread.start()
+        thread.join(0.2)
+        self.assertTrue(thread.is_alive(), "the target was stopped")
+        client.expect(data)
+        client.expect(b"bye")
+        client.expect_end()
+        thread.join()
+
+    def test_more_at_once_than_a_write_gets(self):
+        """What came while the router looked at the first bytes is written in one piece."""
+        server = self.server()
+        proxy = self.script(SAME + ROUTER % """
+            request:peek(1)
+            connpipe.log.info("one byte")
+            request:peek(65536, 5)
+            return "same+%s" """ % server.address)
+        client = self.client(proxy.port())
+        data = os.urandom(200000)
+        client.send(data[:1])
+        proxy.wait_log("one byte")
+        client.send(data[1:])
+        self.accept(server).expect(data)
 
     def test_close_is_told_once(self):
         proxy, client, target = self.wrapped('close = function(cause) connpipe.log.info("closed by", cause) end, '

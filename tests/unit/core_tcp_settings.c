@@ -100,6 +100,9 @@ Test(core_tcp_settings, errors_of_keys)
 	expect_error("keepalive = \"never\"",
 				 "14: expected a duration such as \"5s\" (units: ns, us, ms, s, m, h, d), found the string \"never\"");
 	expect_error("keepalive = { count = 128 }", "23: expected an integer from 1 to 127, found the integer 128");
+	expect_error("keepalive = { idle = \"0s\" }", "22: expected a duration from \"1s\" to \"32767s\", found \"0s\"");
+	expect_error("keepalive = { interval = \"off\" }",
+				 "26: expected a duration from \"1s\" to \"32767s\", found \"off\"");
 	expect_error("keepalive = { idel = \"5s\" }", "15: unknown key \"idel\", did you mean \"idle\"?");
 	expect_error("user_timeout = 5", "16: expected \"off\" or a duration from \"1ms\" to \"24d\", found an integer");
 	expect_error("defer_accept = \"61m\"",
