@@ -91,7 +91,8 @@ class Stop(Scenario):
 
 
 def accepts(port):
-    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+    # refused; or reset, when it came into the queue of a socket that was about to be closed
+    with contextlib.suppress(ConnectionRefusedError, ConnectionResetError), socket.create_connection(("127.0.0.1", port)):
         return True
     return False
 

@@ -6,7 +6,7 @@ import threading
 import time
 import unittest
 
-from tests.scenario.harness import TOP, Scenario, free_port, preamble, until
+from tests.scenario.harness import PROGRAM, TOP, Scenario, free_port, preamble, until
 
 EXAMPLES = os.path.join(TOP, "lua", "examples")
 MAIN = """
@@ -301,6 +301,7 @@ class Nested(Lua):
         self.stopped("other:name")
 
 
+@unittest.skipIf("san" in os.path.basename(os.path.dirname(PROGRAM)), "sanitizers keep freed memory")
 class Kept(Lua):
     """Targets that were answered before are kept parsed: not without end."""
 
