@@ -18,6 +18,7 @@ CP_BEGIN_DECLS
 struct cp_system;
 struct cp_router;
 struct cp_request;
+struct cp_sniff;
 
 /* ---- Requests: what is known of a connection that wants a route --------------------------------------------- */
 
@@ -33,6 +34,10 @@ CP_API struct cp_fields cp_request_facts(const struct cp_request *request);
 CP_API void cp_request_set_fact(struct cp_request *request, const char *name, const struct cp_value *value);
 /** Replace the peer (PROXY protocol). */
 CP_API void cp_request_set_peer(struct cp_request *request, const struct cp_peer *peer);
+/** Where the client connected to; behind a PROXY header: what it names. @return false: unknown, or no IP address */
+CP_API bool cp_request_local(const struct cp_request *request, struct cp_peer *local);
+/** Replace it. */
+CP_API void cp_request_set_local(struct cp_request *request, const struct cp_peer *local);
 
 /** The first bytes that the client sent, behind a preamble. They are not consumed.
  * @param length  how many are there
@@ -63,6 +68,7 @@ enum cp_answer_kind {
 	CP_ANSWER_BYTES,   /**< call again when there are more bytes to peek at */
 	CP_ANSWER_FAILED,  /**< the router failed; `reason` says how. For answers that come later: route() itself returns
 						  an error */
+	CP_ANSWER_FACTS,   /**< call again when what `sniff` asks for is settled (sniff.h) */
 };
 
 /** Everything pointed to lives as long as the generation, or in the request's arena. */
@@ -75,6 +81,7 @@ struct cp_answer {
 	const char *reason;               /**< CP_ANSWER_REFUSE, CP_ANSWER_FAILED: for the log; may be NULL */
 	size_t bytes;                     /**< CP_ANSWER_BYTES: how many in all */
 	uint64_t timeout_ms;              /**< CP_ANSWER_BYTES: how long at most; 0: timeouts.preamble */
+	const struct cp_sniff *sniff;     /**< CP_ANSWER_FACTS */
 };
 
 /** Answer a request whose route() returned CP_AGAIN. Once: from the loop, or from inside route() before it returns

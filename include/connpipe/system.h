@@ -54,6 +54,9 @@ CP_API const char *cp_system_id(const struct cp_system *self);
 /** Its own pointer, set in load. */
 CP_API void *cp_system_data(const struct cp_system *self);
 CP_API void cp_system_set_data(struct cp_system *self, void *data);
+/** The system that registered this one, or, for one of the configuration, its type: where what all of a type share is
+ * kept. NULL: it is compiled in. */
+CP_API struct cp_system *cp_system_parent(const struct cp_system *self);
 /** The names of its generation: complete from `link` on. */
 CP_API const struct cp_scope *cp_system_scope(const struct cp_system *self);
 /** Report an error of this load. The load fails; going on finds more. Main task, in load, link and check; elsewhere and

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 enum {
 	ARENA_FIRST = 1024,     /* an answer of a few addresses fits */
@@ -22,6 +23,11 @@ void request_init(struct cp_request *request, struct cp_loop *loop, const struct
 	request->scope = scope;
 	request->address = address;
 	request->peer = *peer;
+	request->local.ip.family = 0;
+	request->socket = -1;
+	request->sniffed = NULL;
+	request->sniff_since = 0;
+	request->silence_ms = 0;
 	request->fact_count = 0;
 	request->peeked = NULL;
 	request->peeked_length = 0;
@@ -74,6 +80,22 @@ const struct cp_peer *cp_request_peer(const struct cp_request *request)
 void cp_request_set_peer(struct cp_request *request, const struct cp_peer *peer)
 {
 	request->peer = *peer;
+}
+
+bool cp_request_local(const struct cp_request *request, struct cp_peer *local)
+{
+	struct sockaddr_storage name;
+	socklen_t length = sizeof(name);
+	*local = request->local;
+	if (local->ip.family == 0 && request->socket >= 0 &&
+		getsockname(request->socket, (struct sockaddr *)&name, &length) == 0)
+		cp_peer_from_sockaddr((struct sockaddr *)&name, length, local);
+	return local->ip.family;
+}
+
+void cp_request_set_local(struct cp_request *request, const struct cp_peer *local)
+{
+	request->local = *local;
 }
 
 const char *cp_request_peek(const struct cp_request *request, size_t *length, bool *end)

@@ -1,5 +1,7 @@
 #include "routing.h"
 
+#include "sniffing.h"
+
 #include <connpipe/connector.h>
 #include <connpipe/converter.h>
 #include <connpipe/log.h>
@@ -139,6 +141,36 @@ static bool take_bytes(struct routing *routing)
 				request->peeked_end ? "there will be no more than" : "it has", request->peeked_length);
 }
 
+static void explain_facts(const struct routing *routing)
+{
+	static const char *const names[] = {"proto", "sni", "alpn", "host", "path", "method"};
+	const struct cp_request *request = routing->request;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && cp_request_explaining(request); i++) {
+		const struct cp_value *value = cp_request_fact(request, names[i]);
+		if (value && value->kind == CP_STRING)
+			cp_request_explain(routing->request, "fact: %s is \"%.*s\"", names[i], (int)value->length, value->as.s);
+		else if (value)
+			cp_request_explain(routing->request, "fact: %s is not known", names[i]);
+	}
+}
+
+static bool take_sniff(struct routing *routing)
+{
+	struct cp_answer *answer = &routing->answer;
+	if (!answer->sniff)
+		return fail(routing, "wants to know facts, but did not say which");
+	if (!sniffing_run(routing->request, answer->sniff, &answer->timeout_ms)) {
+		answer->bytes = routing->request->peeked_length + 1;
+		routing->wanting_bytes = true;
+		return false;
+	}
+	routing->wanting_bytes = false;
+	explain_facts(routing);
+	if (routing->repeats++ < ROUTING_REPEATS)
+		return true;
+	return fail(routing, "asks for facts that are known again and again");
+}
+
 /** Act on an answer. @return whether a router (this one again, or the next) is to be asked now */
 static bool take_answer(struct routing *routing)
 {
@@ -155,6 +187,8 @@ static bool take_answer(struct routing *routing)
 		return refuse(routing, CP_ENOTFOUND, CP_CAUSE_NO_ROUTE, answer->reason ? answer->reason : "no route");
 	case CP_ANSWER_BYTES:
 		return take_bytes(routing);
+	case CP_ANSWER_FACTS:
+		return take_sniff(routing);
 	case CP_ANSWER_FAILED:
 		return fail(routing, "failed: %s", answer->reason ? answer->reason : "no reason given");
 	}
@@ -239,10 +273,17 @@ int routing_start(struct routing *routing, struct cp_request *request, struct cp
 int routing_bytes(struct routing *routing)
 {
 	assert(routing->result == CP_AGAIN && routing->wanting_bytes);
-	if (!bytes_suffice(routing))
-		return CP_AGAIN;
 	routing->repeats = 0;
-	return go_on(routing);
+	if (routing->answer.kind == CP_ANSWER_FACTS)
+		return take_sniff(routing) ? go_on(routing) : routing->result;
+	return bytes_suffice(routing) ? go_on(routing) : CP_AGAIN;
+}
+
+int routing_timeout(struct routing *routing)
+{
+	if (routing->answer.kind != CP_ANSWER_FACTS)
+		routing->request->peeked_end = true;
+	return routing_bytes(routing);
 }
 
 void cp_request_answer(struct cp_request *request, const struct cp_answer *answer)

@@ -3,7 +3,7 @@
  *     start ──▶ route() ──┬─ targets ─────▶ done
  *                  ▲      ├─ refuse, none ▶ failed
  *                  │      ├─ router ──────▶ (next router, at most ROUTING_STEPS) ─┐
- *                  │      ├─ bytes ───────▶ wanting bytes ── routing_bytes() ─────┤
+ *                  │      ├─ bytes, facts ▶ wanting bytes ── routing_bytes() ─────┤
  *                  │      └─ later ───────▶ waiting ── cp_request_answer() ───────┤
  *                  └──────────────────────────────────────────────────────────────┘
  * Used by the pipe task and by `connpipe route`. Allocates nothing of its own, so an answer that is there at once costs
@@ -33,7 +33,7 @@ struct routing {
 	struct cp_router *router; /* asked last */
 	struct cp_answer answer;  /* result CP_OK: the targets; CP_AGAIN and wanting_bytes: how many, how long */
 	int result;               /* CP_OK, CP_AGAIN, or a failure with `cause` and `error` */
-	bool wanting_bytes;       /* CP_AGAIN: for bytes; the caller reads and calls routing_bytes() */
+	bool wanting_bytes;       /* CP_AGAIN: for bytes; the caller reads and calls routing_bytes() or routing_timeout() */
 	bool inside;              /* in route(): an answer that comes now is taken when it returns */
 	bool answered;            /* … and it has come */
 	uint32_t steps;           /* routers asked */
@@ -51,6 +51,9 @@ int routing_start(struct routing *routing, struct cp_request *request, struct cp
 /** More bytes can be peeked at, or no more will come (request->peeked_end). The router is asked again only when it has
  * what it wanted. @return result */
 int routing_bytes(struct routing *routing);
+/** The time that the answer gave is over: likewise. For CP_ANSWER_FACTS it is only that of a step: `wanting_bytes` may
+ * be set again, with a new time. @return result */
+int routing_timeout(struct routing *routing);
 /** Give up one that is under way (its result is CP_AGAIN): `changed` is not called any more. */
 void routing_cancel(struct routing *routing);
 

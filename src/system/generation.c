@@ -157,7 +157,7 @@ static void add_table(struct generation *generation, const struct cp_settings *t
 		return;
 	const struct type_entry *type = generation_find_type(generation, name);
 	if (type)
-		generation_add_system(generation, type->def, cp_settings_key(table), table, NULL);
+		generation_add_system(generation, type->def, cp_settings_key(table), table, type->system);
 	else
 		report_unknown_type(generation, value, name);
 }

@@ -226,7 +226,7 @@ static int intern(struct generation *generation, const struct cp_system *first, 
 }
 
 int generation_add_system(struct generation *generation, const struct cp_system_def *def, const char *id,
-						  const struct cp_settings *settings, const struct cp_system *parent)
+						  const struct cp_settings *settings, struct cp_system *parent)
 {
 	const char *where = settings ? cp_settings_where_key(settings) : NULL;
 	if (!check_definition(generation, def, id, where))

@@ -23,6 +23,11 @@ void cp_system_set_data(struct cp_system *self, void *data)
 	self->data = data;
 }
 
+struct cp_system *cp_system_parent(const struct cp_system *self)
+{
+	return self->parent;
+}
+
 const struct cp_scope *cp_system_scope(const struct cp_system *self)
 {
 	return self->generation->scope;

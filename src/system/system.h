@@ -18,7 +18,7 @@ struct cp_system {
 	const char *id;
 	const struct cp_system_def *def;
 	struct generation *generation;
-	const struct cp_system *parent;     /* who registered it; NULL: compiled in, or from the configuration */
+	struct cp_system *parent;           /* who registered it, or its type; NULL: compiled in */
 	const struct cp_settings *settings; /* only while loading; or NULL */
 	const char *where;                  /* place of its settings, or NULL */
 	void *data;
@@ -49,7 +49,7 @@ struct type_entry {
 	struct type_entry *next;
 	const char *name;
 	const struct cp_system_def *def;
-	const struct cp_system *system; /* who registered it */
+	struct cp_system *system; /* who registered it */
 };
 
 /** Where a system comes from, in words, for errors. @return `buffer` */
@@ -60,10 +60,10 @@ size_t report_errors(const struct report *report);
 /** Add a system behind the others, to be loaded. One that is there already from the same origin (same definition, same
  * settings) is dropped, with a line in the log.
  * @param id      copied
- * @param parent  who registers it, or NULL
+ * @param parent  who registers it, or its type; NULL: it is compiled in
  * @return CP_OK, or an error that was reported */
 int generation_add_system(struct generation *generation, const struct cp_system_def *def, const char *id,
-						  const struct cp_settings *settings, const struct cp_system *parent);
+						  const struct cp_settings *settings, struct cp_system *parent);
 void generation_push_system(struct generation *generation, struct cp_system *system);
 void generation_push_claim(struct generation *generation, const struct claim *claim);
 const struct type_entry *generation_find_type(const struct generation *generation, const char *name);

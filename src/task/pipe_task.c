@@ -137,6 +137,7 @@ static void handshaken(struct pipe *p)
 		return;
 	}
 	pipe_enter(p, PIPE_PREAMBLE);
+	s->request.sniff_since = cp_loop_now(p->worker->loop); /* a client that is silent here was so for sniffing, too */
 	if (p->worker->settings.timeouts.preamble)
 		pipe_timer_start(p, p->worker->settings.timeouts.preamble);
 	look_for_preamble(p);
@@ -183,8 +184,7 @@ void pipe_timed_out(struct pipe *p)
 		preamble_over(p);
 		break;
 	case PIPE_ROUTING: /* only runs while bytes are waited for: what is there has to do */
-		p->setup->request.peeked_end = true;
-		routed(p, routing_bytes(&p->setup->routing));
+		routed(p, routing_timeout(&p->setup->routing));
 		break;
 	case PIPE_PIPING:
 	case PIPE_CLOSING:
@@ -224,6 +224,8 @@ void pipe_start(struct worker *w, struct plan *plan, const struct binding *bindi
 	s->plan = plan;
 	s->binding = binding;
 	request_init(&s->request, w->loop, plan->generation->scope, binding->address, &accepted->peer);
+	s->request.silence_ms = w->settings.timeouts.preamble;
+	s->request.socket = cp_stream_lend(accepted->stream, 0);
 	cp_stream_set_user(accepted->stream, no_client_yet, NULL);
 	if (!allowed_in_all) {
 		limits_enter(w->limits, UINT32_MAX); /* pipe_close() gives it back */
@@ -267,7 +269,11 @@ static void wait_for_bytes(struct pipe *p)
 	struct pipe_setup *s = p->setup;
 	uint64_t timeout = s->routing.answer.timeout_ms;
 	s->wanted = s->routing.answer.bytes;
-	if (!p->timer) {
+	if (s->routing.answer.kind == CP_ANSWER_FACTS) { /* the time of a step */
+		pipe_timer_stop(p);
+		if (timeout)
+			pipe_timer_start(p, timeout);
+	} else if (!p->timer) {
 		timeout = timeout ? timeout : p->worker->settings.timeouts.preamble;
 		if (timeout)
 			pipe_timer_start(p, timeout);

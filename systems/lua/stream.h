@@ -53,9 +53,6 @@ size_t stream_ahead(const struct lua_stream *s);
 /** Hand out bytes that were read ahead. @return how many */
 size_t stream_take_ahead(struct lua_stream *s, const struct iovec *vec, int count);
 
-/** A stream that reads `bytes` (copied) and then what `lower` has, which it takes; writes go through. */
-struct cp_stream *prefix_new(struct cp_stream *lower, const char *bytes, size_t length, struct cp_system *owner);
-
 /** connpipe.stream(below, functions): filter.c. */
 int filter_lua_new(lua_State *L);
 

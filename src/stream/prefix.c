@@ -1,7 +1,7 @@
-/* A stream in front of another one, with bytes that were read ahead. When they are gone, everything goes through, and
- * the descriptor below can be lent. */
-#include "stream.h"
+/* A stream in front of another one, with bytes that were read ahead. When they are gone, everything goes through. */
+#include <connpipe/stream.h>
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,7 +96,7 @@ static void prefix_restore(struct cp_stream *stream)
 
 static const struct cp_stream_ops prefix_ops = {
 	.size = sizeof(struct cp_stream_ops),
-	.name = "lua",
+	.name = "prefix",
 	.read = prefix_read,
 	.write = prefix_write,
 	.shutdown_write = prefix_shutdown,
@@ -106,7 +106,8 @@ static const struct cp_stream_ops prefix_ops = {
 	.restore = prefix_restore,
 };
 
-struct cp_stream *prefix_new(struct cp_stream *lower, const char *bytes, size_t length, struct cp_system *owner)
+struct cp_stream *cp_stream_with_prefix(struct cp_stream *lower, const void *bytes, size_t length,
+										struct cp_system *owner)
 {
 	struct prefix *p = calloc(1, sizeof(*p) + length);
 	if (!p)

@@ -1,0 +1,308 @@
+/* One candidate after the other, each with the bytes there are: certain, impossible, or to be waited for. The first
+ * one that is certain, with none before it still open, is the protocol. Pure look-ups: nothing is kept between calls but
+ * the time of the first, so a router that asks for something else costs another look and no state. */
+#include "sniffing.h"
+
+#include "../sniff/http_head.h"
+#include "../sniff/tls_hello.h"
+#include "../stream/preamble.h"
+
+#include <string.h>
+
+const char *cp_protocol_text(enum cp_protocol protocol)
+{
+	static const char *const texts[] = {
+#define PROTOCOL_TEXT(name, text, milliseconds) text,
+		CP_PROTOCOLS(PROTOCOL_TEXT)
+#undef PROTOCOL_TEXT
+	};
+	return texts[protocol];
+}
+
+static const uint16_t default_ms[] = {
+#define PROTOCOL_MS(name, text, milliseconds) milliseconds,
+	CP_PROTOCOLS(PROTOCOL_MS)
+#undef PROTOCOL_MS
+};
+
+/** One look at the bytes. */
+struct look {
+	struct cp_request *request;
+	const struct cp_sniff *sniff;
+	const char *bytes;
+	size_t length;
+	bool end;         /* there will be no more */
+	uint64_t elapsed; /* since sniffing first had to wait */
+	uint64_t wait;    /* until the next deadline; UINT64_MAX: none */
+};
+
+/* ---- Time --------------------------------------------------------------------------------------------------- */
+
+/** Whether what is only possible has to be given up: no more bytes, or its time is over. Otherwise notes when it is. */
+static bool is_over(struct look *look, uint64_t limit)
+{
+	if (look->end || (limit && look->elapsed >= limit))
+		return true;
+	if (limit && limit - look->elapsed < look->wait)
+		look->wait = limit - look->elapsed;
+	return false;
+}
+
+/** While nothing was sent at all, all candidates have the same time: the shortest that a pattern of silence says, or
+ * timeouts.preamble. */
+static uint64_t silence_limit(const struct look *look, const struct cp_sniff_pattern **silent)
+{
+	uint64_t limit = look->request->silence_ms;
+	*silent = NULL;
+	for (uint32_t i = 0; i < look->sniff->pattern_count; i++) {
+		const struct cp_sniff_pattern *pattern = &look->sniff->patterns[i];
+		if (pattern->bytes || (limit && pattern->timeout_ms >= limit))
+			continue;
+		limit = pattern->timeout_ms;
+		*silent = pattern;
+	}
+	return limit;
+}
+
+static uint64_t protocol_limit(const struct look *look, enum cp_protocol protocol)
+{
+	uint64_t own = look->sniff->timeout_ms[protocol];
+	return own ? own : default_ms[protocol];
+}
+
+/* ---- Facts -------------------------------------------------------------------------------------------------- */
+
+static void set_text(struct look *look, const char *name, const char *text, size_t length)
+{
+	struct cp_value value = text ? cp_string(text, length) : cp_null();
+	cp_request_set_fact(look->request, name, &value);
+}
+
+/** Facts that nobody has given. */
+static void set_missing(struct look *look, const char *const *names)
+{
+	for (; *names; names++)
+		if (!cp_request_fact(look->request, *names))
+			set_text(look, *names, NULL, 0);
+}
+
+static const char *const tls_facts[] = {"sni", "alpn", NULL};
+static const char *const http_facts[] = {"host", "path", "method", NULL};
+static const char *const proto_facts[] = {"proto", NULL};
+
+static void set_proto(struct look *look, const char *name)
+{
+	set_text(look, "proto", name, strlen(name));
+}
+
+static bool knows_proto(const struct cp_request *request)
+{
+	const struct cp_value *proto = cp_request_fact(request, "proto");
+	return proto && proto->kind != CP_NULL;
+}
+
+/** The bits of `facts` whose answers are not there yet. */
+static unsigned missing(const struct cp_request *request, const struct cp_sniff *sniff)
+{
+	unsigned left = sniff->facts;
+	if (cp_request_fact(request, "sni"))
+		left &= ~(unsigned)CP_SNIFF_TLS;
+	if (cp_request_fact(request, "host"))
+		left &= ~(unsigned)CP_SNIFF_HTTP;
+	if (knows_proto(request))
+		left &= CP_SNIFF_TLS | CP_SNIFF_HTTP;
+	return left;
+}
+
+/** Patterns tell `proto`, too. */
+static bool misses_patterns(const struct cp_request *request, const struct cp_sniff *sniff)
+{
+	return sniff->pattern_count && !knows_proto(request);
+}
+
+bool cp_request_sniffed(const struct cp_request *request, const struct cp_sniff *sniff)
+{
+	return request->sniffed == sniff || (missing(request, sniff) == 0 && !misses_patterns(request, sniff));
+}
+
+/* ---- Candidates --------------------------------------------------------------------------------------------- */
+
+static enum verdict pattern_begins(const struct cp_sniff_pattern *pattern, const char *bytes, size_t length)
+{
+	for (uint32_t i = 0; i < pattern->length; i++) {
+		if (pattern->offset + (size_t)i >= length)
+			return VERDICT_MAYBE;
+		uint8_t mask = pattern->mask ? pattern->mask[i] : 0xff;
+		if (((uint8_t)bytes[pattern->offset + i] ^ pattern->bytes[i]) & mask)
+			return VERDICT_NO;
+	}
+	return VERDICT_YES;
+}
+
+static enum verdict prefix_begins(const char *prefix, size_t prefix_length, const char *bytes, size_t length)
+{
+	size_t compare = length < prefix_length ? length : prefix_length;
+	if (memcmp(bytes, prefix, compare) != 0)
+		return VERDICT_NO;
+	return length < prefix_length ? VERDICT_MAYBE : VERDICT_YES;
+}
+
+static enum verdict connpipe_begins(const char *bytes, size_t length)
+{
+	struct preamble preamble;
+	if (length >= PREAMBLE_MAGIC)
+		return preamble_begun(bytes, length) ? VERDICT_YES : VERDICT_NO;
+	return preamble_read(bytes, length, PREAMBLE_NAME_MOST, &preamble) == PREAMBLE_ABSENT ? VERDICT_NO : VERDICT_MAYBE;
+}
+
+static enum verdict protocol_begins(enum cp_protocol protocol, const char *bytes, size_t length)
+{
+	switch (protocol) {
+	case CP_PROTO_CONNPIPE:
+		return connpipe_begins(bytes, length);
+	case CP_PROTO_TLS:
+		return tls_hello_begins(bytes, length);
+	case CP_PROTO_SSH:
+		return prefix_begins("SSH-", 4, bytes, length);
+	case CP_PROTO_HTTP:
+		return http_head_begins(bytes, length);
+	case CP_PROTO_COUNT:
+		break;
+	}
+	return VERDICT_NO;
+}
+
+/** The whole hello, of a client that speaks TLS. */
+static enum verdict read_tls(struct look *look)
+{
+	struct tls_hello hello;
+	enum verdict verdict =
+		tls_hello_read(look->bytes, look->length, cp_request_arena(look->request), &hello);
+	if (verdict != VERDICT_YES)
+		return verdict;
+	set_text(look, "sni", hello.sni, hello.sni_length);
+	set_text(look, "alpn", hello.alpn, hello.alpn_length);
+	return VERDICT_YES;
+}
+
+static enum verdict read_http(struct look *look)
+{
+	struct http_head head;
+	enum verdict verdict =
+		http_head_read(look->bytes, look->length, cp_request_arena(look->request), &head);
+	if (verdict != VERDICT_YES)
+		return verdict;
+	set_text(look, "host", head.host, head.host_length);
+	set_text(look, "path", head.path, head.path_length);
+	set_text(look, "method", head.method, head.method_length);
+	return VERDICT_YES;
+}
+
+/** The facts behind a protocol that is certain. @return whether they are settled */
+static bool details(struct look *look, enum cp_protocol protocol, unsigned wanted)
+{
+	enum verdict verdict = VERDICT_NO;
+	if (protocol == CP_PROTO_TLS && (wanted & CP_SNIFF_TLS))
+		verdict = read_tls(look);
+	else if (protocol == CP_PROTO_HTTP && (wanted & CP_SNIFF_HTTP))
+		verdict = read_http(look);
+	return verdict != VERDICT_MAYBE || is_over(look, protocol_limit(look, protocol));
+}
+
+/** Which protocols are candidates: those asked for, and those whose facts are. */
+static bool is_candidate(enum cp_protocol protocol, unsigned wanted)
+{
+	return (wanted & CP_SNIFF_PROTO(protocol)) || (protocol == CP_PROTO_TLS && (wanted & CP_SNIFF_TLS)) ||
+		   (protocol == CP_PROTO_HTTP && (wanted & CP_SNIFF_HTTP));
+}
+
+/** @return whether the patterns are decided: one is certain (then `proto` is set), or none is possible any more */
+static bool try_patterns(struct look *look, bool *found)
+{
+	for (uint32_t i = 0; i < look->sniff->pattern_count; i++) {
+		const struct cp_sniff_pattern *pattern = &look->sniff->patterns[i];
+		if (!pattern->bytes)
+			continue; /* the client has said something */
+		uint64_t limit = pattern->timeout_ms ? pattern->timeout_ms : look->request->silence_ms;
+		enum verdict verdict = pattern_begins(pattern, look->bytes, look->length);
+		if (verdict == VERDICT_MAYBE && !is_over(look, limit))
+			return false;
+		*found = verdict == VERDICT_YES;
+		if (*found) {
+			set_proto(look, pattern->name);
+			return true;
+		}
+	}
+	return true;
+}
+
+static bool try_protocols(struct look *look, unsigned wanted)
+{
+	for (enum cp_protocol protocol = 0; protocol < CP_PROTO_COUNT; protocol++) {
+		if (!is_candidate(protocol, wanted))
+			continue;
+		enum verdict verdict = protocol_begins(protocol, look->bytes, look->length);
+		if (verdict == VERDICT_MAYBE && !is_over(look, protocol_limit(look, protocol)))
+			return false;
+		if (verdict != VERDICT_YES)
+			continue;
+		if (!details(look, protocol, wanted))
+			return false;
+		set_proto(look, cp_protocol_text(protocol));
+		return true;
+	}
+	return true;
+}
+
+/* ---- The whole ---------------------------------------------------------------------------------------------- */
+
+/** Nothing was sent so far. */
+static bool look_at_silence(struct look *look)
+{
+	const struct cp_sniff_pattern *silent;
+	if (!is_over(look, silence_limit(look, &silent)))
+		return false;
+	if (silent && !look->end)
+		set_proto(look, silent->name);
+	return true;
+}
+
+static bool look_at_bytes(struct look *look, unsigned wanted)
+{
+	bool found = false;
+	if (misses_patterns(look->request, look->sniff) && !try_patterns(look, &found))
+		return false;
+	return found || try_protocols(look, wanted);
+}
+
+static void settle(struct look *look, unsigned wanted)
+{
+	if (wanted & CP_SNIFF_TLS)
+		set_missing(look, tls_facts);
+	if (wanted & CP_SNIFF_HTTP)
+		set_missing(look, http_facts);
+	set_missing(look, proto_facts);
+	look->request->sniffed = look->sniff;
+}
+
+static uint64_t elapsed(const struct cp_request *request)
+{
+	return request->sniff_since ? cp_loop_now(request->loop) - request->sniff_since : 0;
+}
+
+bool sniffing_run(struct cp_request *request, const struct cp_sniff *sniff, uint64_t *wait_ms)
+{
+	unsigned wanted = missing(request, sniff);
+	struct look look = {.request = request, .sniff = sniff, .elapsed = elapsed(request), .wait = UINT64_MAX};
+	look.bytes = cp_request_peek(request, &look.length, &look.end);
+	look.end |= look.length >= CP_SNIFF_MOST;
+	bool settled = look.length ? look_at_bytes(&look, wanted) : look_at_silence(&look);
+	if (settled) {
+		settle(&look, wanted);
+		return true;
+	}
+	if (!request->sniff_since)
+		request->sniff_since = cp_loop_now(request->loop);
+	*wait_ms = look.wait == UINT64_MAX ? 0 : look.wait;
+	return false;
+}
