@@ -27,8 +27,9 @@ struct cp_open {
 										 fail or are cancelled. Connectors: NULL. */
 	const char *argument;             /**< converters: the argument in the address, or NULL */
 	const struct iovec *early;        /**< bytes that the caller will write first and that may be sent together with
-										 the opening (a segment saved); may be NULL. The vectors and bytes may be others
-										 after CP_AGAIN, of the same content: read them here at each use. */
+										 the opening (a segment saved); may be NULL, and is for all but the maker of the
+										 topmost stream. The vectors and bytes may be others after CP_AGAIN, of the same
+										 content: read them here at each use. */
 	int early_count;
 	cp_open_finished *finished; /**< called once if start returned CP_AGAIN, from the loop */
 	void *arg;                  /**< the caller's */

@@ -44,6 +44,14 @@ static int refuse(struct opening *o, const struct cp_converter *converter)
 						converter->def->id, o->accepting ? "accepting" : "connecting");
 }
 
+/** What is written first is known to the one that makes the topmost stream. */
+static void show_early(struct opening *o)
+{
+	bool topmost = o->layers_left == 0;
+	o->open.early = topmost ? o->early : NULL;
+	o->open.early_count = topmost ? o->early_count : 0;
+}
+
 /** Put one converter on the stream that is there. */
 static int wrap(struct opening *o, const struct cp_layer *layer)
 {
@@ -55,6 +63,7 @@ static int wrap(struct opening *o, const struct cp_layer *layer)
 	o->open.lower = o->open.stream;
 	o->open.stream = NULL;
 	o->open.argument = layer->argument;
+	show_early(o);
 	o->open.state = NULL;
 	return put_on(converter, &o->open);
 }
@@ -102,10 +111,9 @@ int opening_connect(struct opening *o, struct cp_loop *loop, const struct cp_add
 	struct cp_connector *connector = address->connector;
 	prepare(o, loop, address, request, timeout_ms);
 	o->accepting = false;
-	if (address->layer_count == 0) {
-		o->open.early = early;
-		o->open.early_count = early_count;
-	}
+	o->early = early;
+	o->early_count = early_count;
+	show_early(o);
 	if (!connector->def->connect)
 		return cp_error_set(&o->open.error, CP_EUNSUPPORTED, NULL, "%s addresses cannot be connected to",
 							address->alias);
@@ -123,6 +131,7 @@ int opening_accept(struct opening *o, struct cp_loop *loop, const struct cp_addr
 {
 	prepare(o, loop, address, request, timeout_ms);
 	o->accepting = true;
+	o->early_count = 0;
 	o->in_connector = false;
 	o->open.stream = lower;
 	return wrap_rest(o);

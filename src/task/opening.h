@@ -15,6 +15,8 @@ typedef void opening_finished(struct opening *opening);
 struct opening {
 	struct cp_open open;  /* result: open.stream, open.early_sent; or open.error */
 	uint32_t layers_left; /* converters still to be put on */
+	const struct iovec *early; /* for who makes the topmost stream */
+	int early_count;
 	bool accepting;
 	bool in_connector; /* waiting for the connector, not for a converter */
 	bool waiting;
@@ -26,7 +28,7 @@ struct opening {
 /** Connect.
  * @param timeout_ms  for each of the connector's attempts, which the connector keeps, and then for all layers together;
  *                    0: none
- * @param early       what will be written first; sent along if nothing has to see it on the way
+ * @param early       what will be written first; the maker of the topmost stream may send it along
  * @return CP_OK; CP_AGAIN: `finished` is called once, with the result in open.error.code; else the error is filled */
 int opening_connect(struct opening *opening, struct cp_loop *loop, const struct cp_address *address,
 					struct cp_request *request, uint64_t timeout_ms, const struct iovec *early, int early_count);
