@@ -62,11 +62,12 @@ tests() {
 	}
 }
 
-# Unit tests of a build directory by ctest, one program after the other. More arguments are ctest's.
+# Unit tests of a build directory by ctest, several programs at once: much of their time they wait. More arguments are
+# ctest's.
 unit_tests() {
 	local directory=$1 summary total bad
 	shift
-	summary=$(cd "$directory" && ctest --output-on-failure --timeout 120 "$@" 2>&1) || true
+	summary=$(cd "$directory" && ctest --output-on-failure --timeout 180 --parallel "$((2 * $(nproc)))" "$@" 2>&1) || true
 	printf '%s\n' "$summary" | grep -vE '^ *[0-9]+/[0-9]+ Test.*Passed|Start +[0-9]+:' || true
 	total=$(sed -nE 's/.*tests failed out of ([0-9]+).*/\1/p' <<<"$summary")
 	bad=$(sed -nE 's/.*, ([0-9]+) tests failed out of.*/\1/p' <<<"$summary")
