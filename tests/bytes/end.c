@@ -226,6 +226,14 @@ static bool may_begin(const struct end *e)
 	return false;
 }
 
+static bool has_left(struct end *e)
+{
+	if (end_has_left(e->fd))
+		return true;
+	e->waits = true;
+	return false;
+}
+
 /** How much to give to the kernel at once; 0: not now. */
 static size_t send_piece(struct end *e, size_t limit)
 {
@@ -242,8 +250,7 @@ static size_t send_piece(struct end *e, size_t limit)
 	case PIECES_TAIL:
 		if (limit < e->out.length || e->sent + 1 < e->out.length)
 			return left > 1 ? left - 1 : left;
-		e->waits = !end_has_left(e->fd);
-		return e->waits ? 0 : 1;
+		return has_left(e) ? 1 : 0;
 	case PIECES_KINDS:
 		break;
 	}
@@ -288,14 +295,6 @@ static void shut(struct end *e)
 	shutdown(e->fd, SHUT_WR);
 	e->state = END_SHUT;
 	end_progress++;
-}
-
-static bool has_left(struct end *e)
-{
-	if (end_has_left(e->fd))
-		return true;
-	e->waits = true;
-	return false;
 }
 
 static bool may_reset(struct end *e)
