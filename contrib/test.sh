@@ -21,8 +21,8 @@ failed=0
 failures=()
 mkdir -p build-test
 log=build-test/log
-fuzz_seconds=${long:+120}
-fuzz_seconds=${fuzz_seconds:-10}
+fuzz_seconds=${long:+600}
+fuzz_seconds=${fuzz_seconds:-60}
 
 pass() {
 	passed=$((passed + ${1:-1}))
@@ -85,21 +85,37 @@ compile_fuzz() {
 		-DCONNPIPE_SANITIZE=address,undefined && build build-fuzz "${fuzz_names[@]/#/fuzz_}"
 }
 
-# Each target of tests/fuzz on its corpus, and on from there for SECONDS.
+# fuzz NAME SECONDS: one target of tests/fuzz on its corpus, and on from there.
+fuzz() {
+	local name=$1 seconds=$2 program=build-fuzz/tests/fuzz_$1
+	rm -f "build-fuzz/$name.passed"
+	mkdir -p "build-fuzz/corpus/$name" "tests/fuzz/corpus/$name"
+	nice -n 19 timeout --foreground --kill-after=10 "$((seconds + 120))" "$program" -max_total_time="$seconds" \
+		-rss_limit_mb=2048 -timeout=25 -print_final_stats=1 -artifact_prefix="build-fuzz/$name-" \
+		"build-fuzz/corpus/$name" "tests/fuzz/corpus/$name" >"build-fuzz/$name.log" 2>&1 </dev/null &&
+		touch "build-fuzz/$name.passed"
+}
+
+# Each target for SECONDS, as many at once as there are processors. This runs beside the scenario tests, which wait more
+# than they compute, and takes what they leave: the lowest priority, so that they are not slowed down by it.
 fuzz_tests() {
-	local seconds=$1 name good=0 bad=0 found
+	local seconds=$1 name
+	set +m
 	for name in "${fuzz_names[@]}"; do
-		found=$(find build-fuzz -name "fuzz_$name" -type f -perm -u+x | head -n 1)
-		if [ -z "$found" ]; then
-			echo "no program fuzz_$name was built"
-			bad=$((bad + 1))
-			continue
-		fi
-		mkdir -p "build-fuzz/corpus/$name" "tests/fuzz/corpus/$name"
-		if "$found" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 \
-			-artifact_prefix=build-fuzz/ "build-fuzz/corpus/$name" "tests/fuzz/corpus/$name" >build-fuzz/"$name".log 2>&1; then
+		while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n || true; done
+		fuzz "$name" "$seconds" &
+	done
+	wait
+}
+
+# What came of it.
+fuzz_results() {
+	local name good=0 bad=0
+	for name in "${fuzz_names[@]}"; do
+		if [ -f "build-fuzz/$name.passed" ]; then
 			good=$((good + 1))
 		else
+			echo "fuzz target $name:"
 			tail -n 40 "build-fuzz/$name.log"
 			bad=$((bad + 1))
 		fi
@@ -126,6 +142,11 @@ step "build with gcc" compile build-gcc -DCMAKE_BUILD_TYPE=Release
 step "build with clang" compile build-clang -DCMAKE_BUILD_TYPE=Debug "${clang[@]}"
 step "build with AddressSanitizer" compile build-asan -C contrib/presets/asan.cmake
 step "build with ThreadSanitizer" compile build-tsan -C contrib/presets/tsan.cmake
+fuzz_names=()
+for file in tests/fuzz/*.c; do
+	[ "$file" = tests/fuzz/driver.c ] || fuzz_names+=("$(basename "$file" .c)")
+done
+step "build the fuzz targets" compile_fuzz
 
 for kind in gcc clang asan; do
 	tests "unit tests, $kind" unit_tests "build-$kind"
@@ -134,6 +155,12 @@ done
 one_thread='unit/(address|config|table)|fuzz/'
 if [ -n "$long" ]; then one_thread='^$'; fi
 tests "unit tests, tsan" unit_tests build-tsan -E "$one_thread"
+
+set -m # a process group of its own, so that all of it can be ended
+fuzz_tests "$fuzz_seconds" &
+set +m
+fuzz_job=$!
+trap 'kill -- "-$fuzz_job" 2>/dev/null || true' EXIT
 tests "scenario tests, gcc" scenario_tests build-gcc
 tests "scenario tests, asan" scenario_tests build-asan
 if [ -n "$long" ]; then
@@ -146,12 +173,9 @@ if [ -n "$long" ]; then
 	step "counted instructions" tests/bench/instructions build-gcc/connpipe
 fi
 
-fuzz_names=()
-for file in tests/fuzz/*.c; do
-	[ "$file" = tests/fuzz/driver.c ] || fuzz_names+=("$(basename "$file" .c)")
-done
-step "build the fuzz targets" compile_fuzz
-tests "fuzz targets" fuzz_tests "$fuzz_seconds"
+wait "$fuzz_job" || true
+trap - EXIT
+tests "fuzz targets" fuzz_results
 
 for name in "${failures[@]}"; do
 	say "failed: $name"

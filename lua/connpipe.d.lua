@@ -41,6 +41,13 @@ local Request = {}
 ---@return string bytes fewer than n if no more came
 function Request:peek(n, timeout) end
 
+---A fact. Where the client's first bytes tell it (proto, sni, alpn, host, path, method) it waits for them; only for
+---routers. Others are there, or are nil, at once.
+---@param name string
+---@param timeout number? seconds, from the first wait on; without: 5 for TLS, 10 for HTTP, `timeouts.preamble` in silence
+---@return string|number|boolean|nil value nil: there is none
+function Request:fact(name, timeout) end
+
 ---Add a fact.
 ---@param name string
 ---@param value string|number|boolean

@@ -6,18 +6,30 @@
  *     path    = "dylib/librouter{dylib}"
  *     bind    = "tcp:*4:8080"
  *     targets = ["tcp:10.0.0.1:80", "tcp:10.0.0.2:80"]
- */
+ *
+ * With `by_name = true` the server name that a TLS client asks for is what chooses, if there is one. */
 #include <connpipe/connpipe.h>
 
 #include <stdlib.h>
 
 struct sticky {
 	const struct cp_settings *bind, *targets; /* what the table says; valid until loading has ended */
+	bool by_name;
 	struct cp_router *router;
 	struct cp_arena *arena;         /* memory for the addresses: freed all at once */
 	const struct cp_address **list; /* `count` parsed targets */
 	uint32_t count;
 };
+
+static const struct cp_sniff server_name = {.size = sizeof(server_name), .facts = CP_SNIFF_TLS};
+
+static uint32_t hash(const void *bytes, size_t length)
+{
+	uint32_t sum = 2166136261u; /* FNV-1a */
+	for (size_t i = 0; i < length; i++)
+		sum = (sum ^ ((const uint8_t *)bytes)[i]) * 16777619u;
+	return sum;
+}
 
 /** Decide: on every worker at once, so nothing of the router's may be written here. An answer's memory lives as long as
  * the request (its arena) or as the router (until unload). */
@@ -25,14 +37,19 @@ static int route(struct cp_router *router, struct cp_request *request, struct cp
 {
 	(void)error; /* for a router that fails: its words are logged */
 	const struct sticky *sticky = router->arg;
+	if (sticky->by_name && !cp_request_sniffed(request, &server_name)) {
+		/* The first bytes will tell. They are looked at, not consumed; then this is called again. */
+		*answer = (struct cp_answer){.kind = CP_ANSWER_FACTS, .sniff = &server_name};
+		return CP_OK;
+	}
 	const struct cp_peer *peer = cp_request_peer(request);
-	uint32_t hash = 2166136261u; /* FNV-1a */
-	for (size_t i = 0; i < sizeof(peer->ip.bytes); i++)
-		hash = (hash ^ peer->ip.bytes[i]) * 16777619u;
+	const struct cp_value *name = sticky->by_name ? cp_request_fact(request, "sni") : NULL;
+	uint32_t first =
+		name && name->kind == CP_STRING ? hash(name->as.s, name->length) : hash(peer->ip.bytes, sizeof(peer->ip.bytes));
 	const struct cp_address **order = cp_arena_alloc(cp_request_arena(request), sticky->count * sizeof(*order));
 	for (uint32_t i = 0; i < sticky->count; i++)
-		order[i] = sticky->list[(hash + i) % sticky->count];
-	cp_request_explain(request, "  client %u of %u", hash % sticky->count, sticky->count);
+		order[i] = sticky->list[(first + i) % sticky->count];
+	cp_request_explain(request, "  client %u of %u", first % sticky->count, sticky->count);
 	*answer = (struct cp_answer){.kind = CP_ANSWER_TARGETS, .targets = order, .target_count = sticky->count};
 	return CP_OK;
 }
@@ -50,6 +67,7 @@ static int load(struct cp_system *self, const struct cp_settings *settings)
 	sticky->arena = cp_arena_new(0);
 	sticky->bind = cp_settings_get(settings, "bind");
 	sticky->targets = cp_settings_get(settings, "targets");
+	cp_settings_get_bool(settings, "by_name", &sticky->by_name);
 	if (!sticky->bind || !sticky->targets || cp_settings_count(sticky->targets) == 0)
 		cp_settings_error(settings, "expected `bind`, an address, and `targets`, a list of addresses");
 	return cp_register_router(self, &router_def, NULL, sticky, &sticky->router);

@@ -6,6 +6,7 @@
  *   subport     the name behind "!": one port carries many named services
  *   converter   a layer around a stream                                          converter.h
  *   router      maps an incoming address to target addresses                     router.h
+ *   fact        what is known of a connection: by layers, by its first bytes     sniff.h
  *   system      a unit of loading with an id; exports the above                  system.h
  *   stream      one end of a pipe                                                stream.h
  *   loop        one thread's event loop, and its services                        loop.h
@@ -28,6 +29,7 @@
 #include <connpipe/open.h>
 #include <connpipe/router.h>
 #include <connpipe/settings.h>
+#include <connpipe/sniff.h>
 #include <connpipe/stream.h>
 #include <connpipe/system.h>
 #include <connpipe/value.h>

@@ -32,6 +32,11 @@ struct cp_converter_def {
 
 	/** Give up an opening that returned CP_AGAIN; closes open->lower. */
 	void (*cancel)(const struct cp_converter *converter, struct cp_open *open);
+
+	/** What can be said without trying against using it in `address` with that argument, to accept or to connect, so
+	 * that `connpipe check` says it. Main task, from link on. NULL: nothing. */
+	int (*check_use)(const struct cp_converter *converter, const struct cp_address *address, const char *argument,
+					 bool accepting, struct cp_error *error);
 };
 
 /** Read-only view of a registered converter. */

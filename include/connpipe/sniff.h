@@ -59,7 +59,7 @@ struct cp_sniff_pattern {
 	const uint8_t *bytes; /**< NULL: a client that says nothing for `timeout_ms`, because its server speaks first */
 	const uint8_t *mask;  /**< which bits count, one byte for each of `bytes`; NULL: all */
 	uint32_t offset, length;
-	uint64_t timeout_ms; /**< 0, with bytes: timeouts.preamble */
+	uint64_t timeout_ms; /**< 0: timeouts.preamble */
 };
 
 struct cp_sniff {
@@ -68,7 +68,7 @@ struct cp_sniff {
 	const struct cp_sniff_pattern *patterns;
 	uint32_t pattern_count;
 	/** Since the first wait, for each protocol; 0: the default. A client that has sent nothing at all is waited for
-	 * no longer than timeouts.preamble. */
+	 * no longer than the shortest pattern of silence says, or timeouts.preamble if there is none. */
 	uint64_t timeout_ms[CP_PROTO_COUNT];
 };
 

@@ -134,7 +134,7 @@ static int check_words(const struct cli *cli)
 static void take_fact(struct question *question, const char *word)
 {
 	const char *equals = strchr(word, '=');
-	struct cp_value value = cp_string(equals + 1, strlen(equals + 1));
+	struct cp_value value = equals[1] ? cp_string(equals + 1, strlen(equals + 1)) : cp_null();
 	struct cp_peer peer = {.port = 0};
 
 	if (is_peer(word, &peer))
@@ -142,6 +142,40 @@ static void take_fact(struct question *question, const char *word)
 	else
 		cp_request_set_fact(&question->request, cp_arena_strndup(question->arena, word, (size_t)(equals - word)),
 							&value);
+}
+
+static bool has_fact(const struct question *question, const char *const *names)
+{
+	while (*names && !cp_request_fact(&question->request, *names))
+		names++;
+	return *names;
+}
+
+/** Where TLS is taken off, a server name says nothing about what is inside. */
+static bool takes_tls_off(const struct cp_address *address)
+{
+	for (uint32_t i = 0; i < address->layer_count; i++)
+		if (strcmp(address->layers[i].converter->def->id, "tls") == 0)
+			return true;
+	return false;
+}
+
+/** A client whose server name is known speaks TLS, one whose path is known HTTP. */
+static void imply_protocol(struct question *question)
+{
+	static const char *const proto[] = {"proto", NULL}, *const tls[] = {"sni", "alpn", NULL},
+							 *const http[] = {"host", "path", "method", NULL};
+	const char *implied = has_fact(question, http) ? "http" : NULL;
+	struct cp_value value;
+
+	if (!implied && has_fact(question, tls) && !takes_tls_off(question->binding->address))
+		implied = "tls";
+	if (!implied || has_fact(question, proto))
+		return;
+	value = cp_string(implied, strlen(implied));
+	cp_request_set_fact(&question->request, "proto", &value);
+	printf("  proto=%s, since %s\n", implied,
+		   has_fact(question, http) ? "host, path and method are HTTP's" : "sni and alpn are TLS's");
 }
 
 static void prepare_request(struct question *question, const struct cli *cli)
@@ -153,6 +187,7 @@ static void prepare_request(struct question *question, const struct cli *cli)
 	question->request.explain = print_step;
 	for (int i = 1; i < cli->count; i++)
 		take_fact(question, cli->words[i]);
+	imply_protocol(question);
 }
 
 /* ---- Asking ------------------------------------------------------------------------------------------------- */
@@ -180,7 +215,7 @@ static void ask(struct question *question, struct cp_router *router)
 	routing_start(routing, &question->request, router, on_changed, question);
 	while (routing->result == CP_AGAIN && !question->timed_out) {
 		if (routing->wanting_bytes) {
-			printf("  there is no client here to send bytes: taken as silent (facts can be given as name=value)\n");
+			printf("  there is no client here to send bytes: only facts that are given as name=value are known\n");
 			question->request.peeked_end = true;
 			routing_bytes(routing);
 		} else {
@@ -272,8 +307,11 @@ const struct cli_command command_route = {
 		"\n"
 		"  connpipe route 'tcp:*4:443' from=192.0.2.7\n"
 		"  connpipe route 'tcp:127.0.0.1:25565!ssh'\n"
+		"  connpipe route 'tcp:*4:443' sni=www.example.org alpn=h2\n"
 		"\n"
-		"from=IP is the client's address; any other name=value is a fact that a router may ask for.\n"
+		"from=IP is the client's address. Any other name=value is a fact that a router may ask for; connpipe's own are\n"
+		"proto, sni, alpn, host, path and method. sni and alpn imply proto=tls; host, path and method proto=http.\n"
+		"`sni=` is a client that speaks TLS without it. What is not given is not known, as of a client that is silent.\n"
 		"Exits 0 if there is a target, 1 if the connection would be refused.\n",
 	.least = 1,
 	.most = -1,

@@ -167,12 +167,16 @@ static void check_acceptable(struct planner *planner, const struct claim *claim)
 {
 	const struct cp_address *address = claim->address;
 	check_bindable(planner, claim);
-	for (uint32_t i = 0; i < address->layer_count; i++)
-		if (!address->layers[i].converter->def->accept)
-			report_claim(planner, claim, "the converter \"%s\" cannot be used where connections are accepted",
-						 address->layers[i].converter->def->id);
 	bool messages, any;
 	struct cp_error error;
+	for (uint32_t i = 0; i < address->layer_count; i++) {
+		const struct cp_layer *layer = &address->layers[i];
+		const struct cp_converter_def *def = layer->converter->def;
+		if (!def->accept)
+			report_claim(planner, claim, "the converter \"%s\" cannot be used where connections are accepted", def->id);
+		else if (def->check_use && def->check_use(layer->converter, address, layer->argument, true, &error) != CP_OK)
+			report_claim(planner, claim, "%s", error.message);
+	}
 	if (cp_address_carries(address, &messages, &any, &error) != CP_OK)
 		report_claim(planner, claim, "%s", error.message);
 }

@@ -21,7 +21,7 @@ void request_init(struct cp_request *request, struct cp_loop *loop, const struct
 {
 	request->loop = loop;
 	request->scope = scope;
-	request->address = address;
+	request->address = request->accepted = address;
 	request->peer = *peer;
 	request->local.ip.family = 0;
 	request->socket = -1;

@@ -14,10 +14,11 @@
 struct cp_request {
 	struct cp_loop *loop;
 	const struct cp_scope *scope;
-	const struct cp_address *address; /* a router that asks another one may change it: see routing.h */
+	const struct cp_address *address;  /* a router that asks another one may change it: see routing.h */
+	const struct cp_address *accepted; /* what it was at first: where the client's stream comes from */
 	struct cp_peer peer;
-	struct cp_peer local; /* where the client connected to; asked for when somebody wants to know */
-	int socket;           /* the client's, for that; -1: none */
+	struct cp_peer local;   /* where the client connected to; asked for when somebody wants to know */
+	int socket;             /* the client's, for that; -1: none */
 	struct cp_arena *arena; /* made when first asked for; kept over request_reset() */
 	struct cp_field *facts;
 	uint32_t fact_count, fact_room;
@@ -27,7 +28,7 @@ struct cp_request {
 	const struct cp_sniff *sniffed; /* settled last */
 	uint64_t sniff_since;           /* when sniffing first had to wait; 0: never */
 	uint64_t silence_ms;            /* how long a client may say nothing: timeouts.preamble; 0: any time */
-	void *state;                                  /* the router's */
+	void *state;                    /* the router's */
 	void (*explain)(void *arg, const char *line); /* NULL: nobody listens */
 	void *explain_arg;
 	struct routing *routing; /* under way */

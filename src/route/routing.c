@@ -70,15 +70,31 @@ static const char *address_text(struct routing *routing, const struct cp_address
 	return text;
 }
 
+/** Messages that become bytes lose their boundaries, and bytes have none. @return NULL: they fit */
+static const char *why_not_carried(const struct cp_request *request, const struct cp_address *target)
+{
+	bool messages, any, wanted, any_wanted;
+	if (!request->accepted || cp_address_carries(request->accepted, &wanted, &any_wanted, NULL) != CP_OK)
+		return NULL;
+	if (cp_address_carries(target, &messages, &any, NULL) != CP_OK)
+		return "a converter in it does not fit what is below it";
+	if (any || any_wanted || messages == wanted)
+		return NULL;
+	return wanted ? "it carries bytes, but the client's stream carries messages; with \"frame+\" in front of it, it "
+					"would, too"
+				  : "it carries messages, but the client's stream carries bytes; \"frame+\" in front of the bound "
+					"address would make messages of them";
+}
+
 /** Why nothing can be connected to `target`; NULL: nothing speaks against it. */
-static const char *why_not_target(const struct cp_address *target)
+static const char *why_not_target(const struct cp_request *request, const struct cp_address *target)
 {
 	if (!target->connector->def->connect)
 		return "its connector cannot connect";
 	for (uint32_t i = 0; i < target->layer_count; i++)
 		if (!target->layers[i].converter->def->connect)
 			return "one of its converters only works where a connection is accepted";
-	return NULL;
+	return why_not_carried(request, target);
 }
 
 static bool take_targets(struct routing *routing)
@@ -90,7 +106,7 @@ static bool take_targets(struct routing *routing)
 		const struct cp_address *target = answer->targets[i];
 		if (!target)
 			return fail(routing, "answered with a target that is no address (number %u)", i + 1);
-		const char *why = why_not_target(target);
+		const char *why = why_not_target(routing->request, target);
 		if (why)
 			return fail(routing, "answered with the target %s: %s", address_text(routing, target), why);
 		if (cp_request_explaining(routing->request))

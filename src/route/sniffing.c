@@ -1,6 +1,6 @@
 /* One candidate after the other, each with the bytes there are: certain, impossible, or to be waited for. The first
- * one that is certain, with none before it still open, is the protocol. Pure look-ups: nothing is kept between calls but
- * the time of the first, so a router that asks for something else costs another look and no state. */
+ * one that is certain, with none before it still open, is the protocol. Pure look-ups: nothing is kept between calls
+ * but the time of the first, so a router that asks for something else costs another look and no state. */
 #include "sniffing.h"
 
 #include "../sniff/http_head.h"
@@ -48,20 +48,9 @@ static bool is_over(struct look *look, uint64_t limit)
 	return false;
 }
 
-/** While nothing was sent at all, all candidates have the same time: the shortest that a pattern of silence says, or
- * timeouts.preamble. */
-static uint64_t silence_limit(const struct look *look, const struct cp_sniff_pattern **silent)
+static uint64_t pattern_limit(const struct look *look, const struct cp_sniff_pattern *pattern)
 {
-	uint64_t limit = look->request->silence_ms;
-	*silent = NULL;
-	for (uint32_t i = 0; i < look->sniff->pattern_count; i++) {
-		const struct cp_sniff_pattern *pattern = &look->sniff->patterns[i];
-		if (pattern->bytes || (limit && pattern->timeout_ms >= limit))
-			continue;
-		limit = pattern->timeout_ms;
-		*silent = pattern;
-	}
-	return limit;
+	return pattern->timeout_ms ? pattern->timeout_ms : look->request->silence_ms;
 }
 
 static uint64_t protocol_limit(const struct look *look, enum cp_protocol protocol)
@@ -72,33 +61,37 @@ static uint64_t protocol_limit(const struct look *look, enum cp_protocol protoco
 
 /* ---- Facts -------------------------------------------------------------------------------------------------- */
 
+/** Unless it was given before: a layer knows better. */
 static void set_text(struct look *look, const char *name, const char *text, size_t length)
 {
 	struct cp_value value = text ? cp_string(text, length) : cp_null();
-	cp_request_set_fact(look->request, name, &value);
+	if (!cp_request_fact(look->request, name))
+		cp_request_set_fact(look->request, name, &value);
 }
 
 /** Facts that nobody has given. */
 static void set_missing(struct look *look, const char *const *names)
 {
 	for (; *names; names++)
-		if (!cp_request_fact(look->request, *names))
-			set_text(look, *names, NULL, 0);
+		set_text(look, *names, NULL, 0);
 }
 
 static const char *const tls_facts[] = {"sni", "alpn", NULL};
 static const char *const http_facts[] = {"host", "path", "method", NULL};
 static const char *const proto_facts[] = {"proto", NULL};
 
-static void set_proto(struct look *look, const char *name)
-{
-	set_text(look, "proto", name, strlen(name));
-}
-
 static bool knows_proto(const struct cp_request *request)
 {
 	const struct cp_value *proto = cp_request_fact(request, "proto");
 	return proto && proto->kind != CP_NULL;
+}
+
+/** What was none of those asked for may be one of those that are asked for now. */
+static void set_proto(struct look *look, const char *name)
+{
+	struct cp_value value = cp_string(name, strlen(name));
+	if (!knows_proto(look->request))
+		cp_request_set_fact(look->request, "proto", &value);
 }
 
 /** The bits of `facts` whose answers are not there yet. */
@@ -176,8 +169,7 @@ static enum verdict protocol_begins(enum cp_protocol protocol, const char *bytes
 static enum verdict read_tls(struct look *look)
 {
 	struct tls_hello hello;
-	enum verdict verdict =
-		tls_hello_read(look->bytes, look->length, cp_request_arena(look->request), &hello);
+	enum verdict verdict = tls_hello_read(look->bytes, look->length, cp_request_arena(look->request), &hello);
 	if (verdict != VERDICT_YES)
 		return verdict;
 	set_text(look, "sni", hello.sni, hello.sni_length);
@@ -188,8 +180,7 @@ static enum verdict read_tls(struct look *look)
 static enum verdict read_http(struct look *look)
 {
 	struct http_head head;
-	enum verdict verdict =
-		http_head_read(look->bytes, look->length, cp_request_arena(look->request), &head);
+	enum verdict verdict = http_head_read(look->bytes, look->length, cp_request_arena(look->request), &head);
 	if (verdict != VERDICT_YES)
 		return verdict;
 	set_text(look, "host", head.host, head.host_length);
@@ -223,9 +214,8 @@ static bool try_patterns(struct look *look, bool *found)
 		const struct cp_sniff_pattern *pattern = &look->sniff->patterns[i];
 		if (!pattern->bytes)
 			continue; /* the client has said something */
-		uint64_t limit = pattern->timeout_ms ? pattern->timeout_ms : look->request->silence_ms;
 		enum verdict verdict = pattern_begins(pattern, look->bytes, look->length);
-		if (verdict == VERDICT_MAYBE && !is_over(look, limit))
+		if (verdict == VERDICT_MAYBE && !is_over(look, pattern_limit(look, pattern)))
 			return false;
 		*found = verdict == VERDICT_YES;
 		if (*found) {
@@ -256,11 +246,50 @@ static bool try_protocols(struct look *look, unsigned wanted)
 
 /* ---- The whole ---------------------------------------------------------------------------------------------- */
 
+/** The longest time that any of the candidates has; 0: some have all the time. */
+static uint64_t longest_limit(const struct look *look, unsigned wanted)
+{
+	uint64_t longest = 0;
+	for (enum cp_protocol protocol = 0; protocol < CP_PROTO_COUNT; protocol++) {
+		if (is_candidate(protocol, wanted) && protocol_limit(look, protocol) > longest)
+			longest = protocol_limit(look, protocol);
+	}
+	for (uint32_t i = 0; i < look->sniff->pattern_count; i++) {
+		const struct cp_sniff_pattern *pattern = &look->sniff->patterns[i];
+		uint64_t own = pattern_limit(look, pattern);
+		if (pattern->bytes && own == 0)
+			return 0;
+		if (pattern->bytes && own > longest)
+			longest = own;
+	}
+	return longest;
+}
+
+/** While nothing was sent at all: the shortest time that a pattern of silence says, whatever it is; without one
+ * timeouts.preamble, or less where none of the candidates has as long. */
+static uint64_t silence_limit(const struct look *look, unsigned wanted, const struct cp_sniff_pattern **silent)
+{
+	uint64_t limit = 0, longest = longest_limit(look, wanted);
+	*silent = NULL;
+	for (uint32_t i = 0; i < look->sniff->pattern_count; i++) {
+		const struct cp_sniff_pattern *pattern = &look->sniff->patterns[i];
+		uint64_t own = pattern_limit(look, pattern);
+		if (pattern->bytes || own == 0 || (*silent && own >= limit))
+			continue;
+		limit = own;
+		*silent = pattern;
+	}
+	if (*silent)
+		return limit;
+	limit = look->request->silence_ms;
+	return longest && (limit == 0 || longest < limit) ? longest : limit;
+}
+
 /** Nothing was sent so far. */
-static bool look_at_silence(struct look *look)
+static bool look_at_silence(struct look *look, unsigned wanted)
 {
 	const struct cp_sniff_pattern *silent;
-	if (!is_over(look, silence_limit(look, &silent)))
+	if (!is_over(look, silence_limit(look, wanted, &silent)))
 		return false;
 	if (silent && !look->end)
 		set_proto(look, silent->name);
@@ -275,11 +304,11 @@ static bool look_at_bytes(struct look *look, unsigned wanted)
 	return found || try_protocols(look, wanted);
 }
 
-static void settle(struct look *look, unsigned wanted)
+static void settle(struct look *look)
 {
-	if (wanted & CP_SNIFF_TLS)
+	if (look->sniff->facts & CP_SNIFF_TLS)
 		set_missing(look, tls_facts);
-	if (wanted & CP_SNIFF_HTTP)
+	if (look->sniff->facts & CP_SNIFF_HTTP)
 		set_missing(look, http_facts);
 	set_missing(look, proto_facts);
 	look->request->sniffed = look->sniff;
@@ -290,15 +319,32 @@ static uint64_t elapsed(const struct cp_request *request)
 	return request->sniff_since ? cp_loop_now(request->loop) - request->sniff_since : 0;
 }
 
-bool sniffing_run(struct cp_request *request, const struct cp_sniff *sniff, uint64_t *wait_ms)
+/** The bytes there are, but never more than CP_SNIFF_MOST: what came in one go is told no better than in pieces. */
+static struct look look_begin(struct cp_request *request, const struct cp_sniff *sniff)
 {
-	unsigned wanted = missing(request, sniff);
 	struct look look = {.request = request, .sniff = sniff, .elapsed = elapsed(request), .wait = UINT64_MAX};
 	look.bytes = cp_request_peek(request, &look.length, &look.end);
-	look.end |= look.length >= CP_SNIFF_MOST;
-	bool settled = look.length ? look_at_bytes(&look, wanted) : look_at_silence(&look);
-	if (settled) {
-		settle(&look, wanted);
+	if (look.length >= CP_SNIFF_MOST) {
+		look.length = CP_SNIFF_MOST;
+		look.end = true;
+	}
+	return look;
+}
+
+/** @return whether everything is settled */
+static bool look_at(struct look *look)
+{
+	unsigned wanted = missing(look->request, look->sniff);
+	if (wanted == 0 && !misses_patterns(look->request, look->sniff))
+		return true; /* a server behind a layer that told it all may be the one to speak first */
+	return look->length ? look_at_bytes(look, wanted) : look_at_silence(look, wanted);
+}
+
+bool sniffing_run(struct cp_request *request, const struct cp_sniff *sniff, uint64_t *wait_ms)
+{
+	struct look look = look_begin(request, sniff);
+	if (look_at(&look)) {
+		settle(&look);
 		return true;
 	}
 	if (!request->sniff_since)

@@ -30,6 +30,7 @@ static void found_subport(struct pipe *p, const struct preamble *preamble)
 	if (address)
 		s->request.address = s->named = address;
 	s->first_offset = preamble->length;
+	s->request.sniff_since = 0; /* it was not silent: what is behind the preamble has its own time */
 	route(p);
 }
 

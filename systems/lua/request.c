@@ -2,6 +2,8 @@
 
 #include "convert.h"
 
+#include <connpipe/sniff.h>
+
 #include <math.h>
 #include <string.h>
 
@@ -67,6 +69,64 @@ static int peek(lua_State *L)
 		return luaL_error(L, "only a router's handler can peek");
 	task->peek_bytes = (size_t)wanted;
 	task->peek_ms = (uint64_t)ceil(seconds * 1000);
+	return task_wait(task, NULL, NULL);
+}
+
+/* ---- Facts -------------------------------------------------------------------------------------------------- */
+
+#define SNIFF(bits)                                    \
+	{                                                  \
+		.size = sizeof(struct cp_sniff), .facts = bits \
+	}
+
+static const struct cp_sniff of_tls = SNIFF(CP_SNIFF_TLS), of_http = SNIFF(CP_SNIFF_HTTP),
+							 of_any = SNIFF(CP_SNIFF_PROTO(CP_PROTO_COUNT) - 1);
+
+/** What tells the facts that the first bytes tell. @return NULL: nothing does */
+static const struct cp_sniff *sniff_for(const char *name)
+{
+	static const struct {
+		const char *name;
+		const struct cp_sniff *sniff;
+	} known[] = {{"proto", &of_any}, {"sni", &of_tls},   {"alpn", &of_tls},
+				 {"host", &of_http}, {"path", &of_http}, {"method", &of_http}};
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strcmp(known[i].name, name) == 0)
+			return known[i].sniff;
+	return NULL;
+}
+
+/** Likewise, but for a time of the script's own. */
+static const struct cp_sniff *within(struct cp_request *request, const struct cp_sniff *sniff, lua_Number seconds)
+{
+	struct cp_sniff *own = cp_arena_alloc(cp_request_arena(request), sizeof(*own));
+	*own = *sniff;
+	for (enum cp_protocol protocol = 0; protocol < CP_PROTO_COUNT; protocol++)
+		own->timeout_ms[protocol] = (uint64_t)ceil(seconds * 1000);
+	return own;
+}
+
+/** request:fact(name, timeout): waits until it is settled. @return its value, or nil */
+static int fact(lua_State *L)
+{
+	luaL_checktype(L, 1, LUA_TTABLE);
+	struct cp_request *request = check(L);
+	const char *name = luaL_checkstring(L, 2);
+	lua_Number seconds = luaL_optnumber(L, 3, 0);
+	luaL_argcheck(L, seconds >= 0 && seconds < 1e6, 3, "a time in seconds");
+	const struct cp_value *value = cp_request_fact(request, name), none = cp_null();
+	const struct cp_sniff *sniff = sniff_for(name);
+	/* A protocol that is null may only be none of those that somebody else asked for. */
+	bool settled = value && (value->kind != CP_NULL || sniff != &of_any);
+	if (settled || !sniff || cp_request_sniffed(request, sniff)) {
+		convert_push(L, value ? value : &none);
+		return 1;
+	}
+	struct task *task = task_of(L);
+	if (!task->peeks)
+		return luaL_error(L, "only a router's handler can wait for facts");
+	task->fact = cp_arena_strdup(cp_request_arena(request), name);
+	task->sniff = seconds > 0 ? within(request, sniff, seconds) : sniff;
 	return task_wait(task, NULL, NULL);
 }
 
@@ -152,12 +212,14 @@ static int member(lua_State *L)
 		convert_push_fields(L, facts_of(task));
 		return 1;
 	}
-	return luaL_error(L, "a request has no `%s`: it has address, text, peer, facts, peek, set_fact, set_peer", name);
+	return luaL_error(L, "a request has no `%s`: it has address, text, peer, facts, peek, fact, set_fact, set_peer",
+					  name);
 }
 
 void request_open(lua_State *L)
 {
-	static const luaL_Reg methods[] = {{"peek", peek}, {"set_fact", set_fact}, {"set_peer", set_peer}, {NULL, NULL}};
+	static const luaL_Reg methods[] = {
+		{"peek", peek}, {"fact", fact}, {"set_fact", set_fact}, {"set_peer", set_peer}, {NULL, NULL}};
 	luaL_newmetatable(L, type_name);
 	lua_newtable(L);
 	luaL_register(L, NULL, methods);

@@ -1,7 +1,7 @@
 /* Routers in Lua: from the core's question to the handler, and from what it returns to the core's answer.
  *
  *     route ─▶ task ─▶ returned ─────────────────────────────────────▶ answer
- *               │ peeks: CP_ANSWER_BYTES, and route is called again
+ *               │ peeks: CP_ANSWER_BYTES, asks for a fact: CP_ANSWER_FACTS, and route is called again
  *               └ waits for something else: CP_AGAIN, then cp_request_answer */
 #include "convert.h"
 #include "request.h"
@@ -129,6 +129,23 @@ static int script_failed(struct vm *vm, struct cp_error *error)
 	return cp_error_set(error, CP_EINVAL, vm->failed_at, "%s: %s", vm->failed_at, vm->failure);
 }
 
+/** The handler waits. @return CP_OK: for something of the client, which the answer says; CP_AGAIN: for something else
+ */
+static int wait_answer(const struct task *task, struct cp_answer *answer)
+{
+	if (task->sniff) {
+		answer->kind = CP_ANSWER_FACTS;
+		answer->sniff = task->sniff;
+		return CP_OK;
+	}
+	if (task->peek_bytes == 0)
+		return CP_AGAIN;
+	answer->kind = CP_ANSWER_BYTES;
+	answer->bytes = task->peek_bytes;
+	answer->timeout_ms = task->peek_ms;
+	return CP_OK;
+}
+
 /** After a run: what the core is told. The task has ended, unless it waits.
  * @return as a router's route(): CP_AGAIN means that the answer comes by on_resumed() */
 static int outcome(struct task *task, enum task_state state, struct cp_answer *answer, struct cp_error *error)
@@ -137,12 +154,7 @@ static int outcome(struct task *task, enum task_state state, struct cp_answer *a
 	int result = CP_OK;
 	if (state == TASK_WAITS) {
 		cp_request_set_state(request, task);
-		if (task->peek_bytes == 0)
-			return CP_AGAIN;
-		answer->kind = CP_ANSWER_BYTES;
-		answer->bytes = task->peek_bytes;
-		answer->timeout_ms = task->peek_ms;
-		return CP_OK;
+		return wait_answer(task, answer);
 	}
 	cp_request_set_state(request, NULL);
 	if (state == TASK_DONE)
@@ -171,13 +183,28 @@ static void on_resumed(struct task *task, enum task_state state)
 	cp_request_answer(request, &answer);
 }
 
-/** The bytes that the handler waits for are there, or there will be no more. */
-static int go_on_with_bytes(struct task *task, struct cp_answer *answer, struct cp_error *error)
+static void push_fact(struct task *task)
+{
+	const struct cp_value *value = cp_request_fact(task->request, task->fact), none = cp_null();
+	convert_push(task->co, value ? value : &none);
+	task->sniff = NULL;
+}
+
+static void push_bytes(struct task *task)
 {
 	size_t length, wanted = task->peek_bytes;
 	const char *bytes = cp_request_peek(task->request, &length, NULL);
-	task->peek_bytes = 0;
 	lua_pushlstring(task->co, bytes, length < wanted ? length : wanted);
+	task->peek_bytes = 0;
+}
+
+/** What the handler waits for is there, or will not come any more. */
+static int go_on(struct task *task, struct cp_answer *answer, struct cp_error *error)
+{
+	if (task->sniff)
+		push_fact(task);
+	else
+		push_bytes(task);
 	return outcome(task, task_resume(task, 1), answer, error);
 }
 
@@ -186,7 +213,7 @@ static int route(struct cp_router *router, struct cp_request *request, struct cp
 	const struct declared *declared = router->arg;
 	struct task *task = cp_request_state(request);
 	if (task)
-		return go_on_with_bytes(task, answer, error);
+		return go_on(task, answer, error);
 	struct vm *vm = declared->script->vms[cp_loop_index(cp_request_loop(request))];
 	task = task_new(vm, vm->handlers[declared->index].first);
 	task->request = request;

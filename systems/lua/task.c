@@ -57,6 +57,7 @@ static void recycle(struct task *task)
 	task->resumed = NULL;
 	task->arg = NULL;
 	task->peek_bytes = 0;
+	task->sniff = NULL;
 	task->peeks = false;
 	task->next = vm->idle;
 	vm->idle = task;

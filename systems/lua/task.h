@@ -49,6 +49,8 @@ struct task {
 	bool peeks;            /* a router's: can ask for the client's first bytes (router.c) */
 	size_t peek_bytes;     /* waits for as many */
 	uint64_t peek_ms;
+	const char *fact;             /* waits for this one, */
+	const struct cp_sniff *sniff; /* which this settles */
 };
 
 /** A task whose coroutine has the function `function` (a reference) on its stack; push arguments, then resume. */

@@ -4,6 +4,7 @@
  *     door     what the keys of one socket share: connector, host, port
  *     route    what one key leads to: a goal, or a list of rules, of which the first that holds has the goal
  *     goal     targets, templates of targets, or a reference to another router
+ *     fact     what the client's first bytes tell, if somebody wants to know: sni, alpn, proto, host, path, method
  *
  * Everything is made while the table is linked, in its arena, and only read afterwards, by every worker at once. */
 #ifndef TABLE_PARTS_H
@@ -11,6 +12,7 @@
 
 #include <connpipe/router.h>
 #include <connpipe/settings.h>
+#include <connpipe/sniff.h>
 #include <connpipe/system.h>
 
 #include <stdbool.h>
@@ -28,6 +30,7 @@ struct reference {
 	const struct cp_address *address;  /* asked about; NULL: the same as ours, or the template's */
 	const struct template *template;   /* its address if that has templates, or NULL */
 	const struct cp_address *key;      /* of the route that it is the whole of; NULL: it depends on conditions */
+	const struct cp_address *incoming; /* the key of the route that it is in; NULL: that is none */
 	const struct cp_settings *setting; /* valid until the table's check has returned */
 	const char *where;                 /* its place */
 	struct reference *next;            /* all of the table */
@@ -53,7 +56,7 @@ struct goal {
 		const struct cp_address *const *targets;
 		const struct target *mixed;
 		struct reference *reference;
-		const struct rule *rules;
+		const struct rules *rules;
 	} as;
 	uint32_t count;
 	uint8_t kind; /* enum goal_kind */
@@ -62,7 +65,14 @@ struct goal {
 struct rule {
 	const struct condition *conditions; /* all must hold; none: it always does */
 	uint32_t condition_count;
+	unsigned facts; /* of these its goal has templates: 1 << enum fact */
 	struct goal goal;
+};
+
+struct rules {
+	const struct cp_sniff *sniff; /* what all of them together want to know of the first bytes; NULL: nothing */
+	uint32_t count;
+	struct rule at[];
 };
 
 /** Which connections of a door a key is for. */
@@ -151,6 +161,7 @@ struct table {
 	struct cp_router *router;
 	struct cp_arena *arena;
 	const struct cp_settings *routes; /* what the table says; NULL: there are none, or check has returned */
+	const struct cp_settings *sniff;  /* likewise: what it says about protocols */
 	bool bind;
 	struct keys keys;
 	struct reference *references; /* in the order of the file */
@@ -166,6 +177,8 @@ struct reading {
 	const struct cp_scope *scope;
 	struct cp_arena *arena;       /* the table's */
 	const struct cp_address *key; /* of the route that is read now; NULL: it is none */
+	struct protocols *protocols;  /* what the table says about them, and what its routes want */
+	unsigned used;                /* 1 << enum fact, of the templates of the goal that is read now */
 	struct reference **last_reference;
 	size_t errors, warnings;
 };
@@ -219,12 +232,107 @@ const struct cp_address *table_template_expand(const struct template *template, 
 /** Read the table `when` of a rule. @return false after errors were reported */
 bool table_condition_read(struct reading *reading, const struct cp_settings *when, struct rule *rule);
 
-/** Whether all conditions of the rule hold. Explains itself. @param number  of the rule, from 1, for explaining */
-bool table_condition_hold(const struct rule *rule, uint32_t number, struct cp_request *request);
+enum holding {
+	HOLDS_NOT,
+	HOLDS,
+	HOLDS_OPEN, /* the first bytes will tell: they are looked at when a rule gets so far, not before */
+};
+
+/** Whether all conditions of the rule hold, and what its goal's templates need is settled.
+ * @param sniff  of the rules that it is one of */
+enum holding table_condition_hold(const struct rule *rule, const struct cp_sniff *sniff, struct cp_request *request);
+
+/** Explain each condition, a line each. */
+void table_condition_explain(const struct rule *rule, const struct cp_sniff *sniff, struct cp_request *request);
+
+/* ---- Patterns for facts (match.c) --------------------------------------------------------------------------- */
+
+enum match_kind {
+	MATCH_NAME,   /* sni: a name without regard to case, `*.name`, `*` */
+	MATCH_HOST,   /* host: likewise, or an IP address */
+	MATCH_LIST,   /* alpn: a word of a list with commas */
+	MATCH_PATH,   /* path: as it stands, or as a prefix that ends in `*` */
+	MATCH_METHOD, /* method: as it stands */
+	MATCH_PROTO,  /* proto: likewise, one of the protocols that there are */
+};
+
+/** What a fact is compared with. */
+struct match {
+	const char *text; /* as written, for explaining */
+	const char *at;   /* what is compared: without `*` and a dot at the end */
+	uint32_t length;
+	bool open; /* there was a `*`: a name ends in this, a path begins with it */
+};
+
+/** Read a pattern. @return false after an error was reported */
+bool table_match_read(struct reading *reading, const struct cp_settings *setting, enum match_kind kind,
+					  struct match *match);
+
+bool table_match_is(const struct match *match, enum match_kind kind, const char *value, size_t length);
+
+/** A text as explanations and reasons show it. */
+const char *table_match_escape(struct cp_arena *arena, const char *text, size_t length);
+
+/* ---- Facts of the first bytes (sniff.c) --------------------------------------------------------------------- */
+
+enum fact { FACT_SNI, FACT_ALPN, FACT_PROTO, FACT_HOST, FACT_PATH, FACT_METHOD, FACT_COUNT };
+
+/** Their names, NULL behind the last. */
+extern const char *const table_sniff_names[FACT_COUNT + 1];
+
+enum { PATTERNS_MAX = 64 }; /* of a table: a bit each */
+
+/** What routes want to know. */
+struct wanted {
+	unsigned facts;    /* as cp_sniff.facts */
+	uint64_t patterns; /* 1 << number, of the table's */
+};
+
+/** What a table says about protocols, and which of them its routes want; only while it is read. */
+struct protocols {
+	uint64_t timeout_ms[CP_PROTO_COUNT];
+	const struct cp_settings *timeouts[CP_PROTO_COUNT]; /* where they stand; NULL: they do not */
+	struct cp_sniff_pattern patterns[PATTERNS_MAX];
+	const struct cp_settings *settings[PATTERNS_MAX];
+	uint32_t count;
+	struct wanted now;    /* by the route that is read now */
+	struct wanted ever;   /* by any */
+	struct sniffed *made; /* what routes share */
+};
+
+/** Read the table `sniff`; NULL: there is none. Errors are reported. */
+void table_sniff_read(struct reading *reading, const struct cp_settings *sniff);
+/** The route that is read now wants to know this fact; of `proto` any protocol. */
+void table_sniff_want(struct reading *reading, enum fact fact);
+/** It wants to know whether `proto` is this word. @return false after an error was reported: there is none */
+bool table_sniff_want_proto(struct reading *reading, const struct cp_settings *setting, const char *word);
+/** What the route that was read wants to know, or NULL; and begin with the next one. */
+const struct cp_sniff *table_sniff_make(struct reading *reading);
+/** Behind the last route: warn of what none of them wants. */
+void table_sniff_finish(struct reading *reading);
+
+/** Whether a fact is known, or known to be none, as far as `sniff` can tell. */
+bool table_sniff_settled(const struct cp_request *request, const struct cp_sniff *sniff, enum fact fact);
+
+/* ---- Patterns of bytes (bytes.c) ---------------------------------------------------------------------------- */
+
+/** Read the table of a pattern: `hex` or `text` with `offset` and `timeout`, or `silent`.
+ * @return false after an error was reported */
+bool table_bytes_read(struct reading *reading, const struct cp_settings *setting, struct cp_sniff_pattern *pattern);
+/** Read a text that clients begin with. */
+bool table_bytes_text(struct reading *reading, const struct cp_settings *setting, struct cp_sniff_pattern *pattern);
+/** Read the time `key` of a table; left alone where there is none. */
+bool table_bytes_time(struct reading *reading, const struct cp_settings *table, const char *key,
+					  uint64_t *milliseconds);
 
 /* ---- Chains of routers (chain.c) ---------------------------------------------------------------------------- */
 
 /** Follow every reference of the table, report those that lead back. */
 void table_chain_check(struct table *table);
+
+/* ---- Messages and bytes (carries.c) ------------------------------------------------------------------------- */
+
+/** Follow every reference of the table, report those that lead from messages to bytes, or the other way. */
+void table_carries_check(struct table *table);
 
 #endif

@@ -184,22 +184,39 @@ static bool read_rule(struct reading *reading, const struct cp_settings *setting
 		good = table_condition_read(reading, when, rule) && good;
 	if (!to)
 		return table_reading_error(reading, setting, "expected `to`: an address, a list of addresses or \">router\"");
-	return table_target_read(reading, to, &rule->goal) && good;
+	good = table_target_read(reading, to, &rule->goal) && good;
+	rule->facts = reading->used;
+	reading->used = 0;
+	return good;
+}
+
+static struct rules *new_rules(struct reading *reading, size_t count)
+{
+	struct rules *rules = cp_arena_alloc(reading->arena, sizeof(*rules) + count * sizeof(rules->at[0]));
+	rules->count = (uint32_t)count;
+	return rules;
+}
+
+/** They are read: what they want to know together is certain. */
+static void take_rules(struct reading *reading, struct rules *rules, struct goal *goal)
+{
+	rules->sniff = table_sniff_make(reading);
+	*goal = (struct goal){.kind = GOAL_RULES, .count = rules->count, .as.rules = rules};
 }
 
 static bool read_rules(struct reading *reading, const struct cp_settings *list, struct goal *goal)
 {
 	size_t count = cp_settings_count(list);
-	struct rule *rules = cp_arena_alloc(reading->arena, count * sizeof(*rules));
+	struct rules *rules = new_rules(reading, count);
 	bool good = true, always = false;
 	for (size_t i = 0; i < count && !table_reading_full(reading); i++) {
 		const struct cp_settings *setting = cp_settings_at(list, i);
 		if (always)
 			table_reading_warn(reading, setting, "this route is never reached: the one before it always holds");
-		good &= read_rule(reading, setting, &rules[i]);
-		always = good && rules[i].condition_count == 0;
+		good &= read_rule(reading, setting, &rules->at[i]);
+		always = good && rules->at[i].condition_count == 0;
 	}
-	*goal = (struct goal){.kind = GOAL_RULES, .count = (uint32_t)count, .as.rules = rules};
+	take_rules(reading, rules, goal);
 	return good;
 }
 
@@ -213,17 +230,33 @@ static bool is_kind(const struct cp_settings *setting, enum cp_settings_kind kin
 
 static bool read_table(struct reading *reading, const struct cp_settings *setting, struct goal *goal)
 {
-	struct rule *rule = cp_arena_alloc(reading->arena, sizeof(*rule));
-	bool good = read_rule(reading, setting, rule);
-	*goal = (struct goal){.kind = GOAL_RULES, .count = 1, .as.rules = rule};
+	struct rules *rules = new_rules(reading, 1);
+	bool good = read_rule(reading, setting, &rules->at[0]);
+	take_rules(reading, rules, goal);
+	return good;
+}
+
+/** A target alone. One whose templates need facts is a rule without conditions: rules know how to wait for facts. */
+static bool read_target(struct reading *reading, const struct cp_settings *setting, struct goal *goal)
+{
+	bool good = table_target_read(reading, setting, goal);
+	if (!reading->used)
+		return good;
+	struct rules *rules = new_rules(reading, 1);
+	rules->at[0] = (struct rule){.facts = reading->used, .goal = *goal};
+	reading->used = 0;
+	take_rules(reading, rules, goal);
 	return good;
 }
 
 /** A goal that does not depend on the connection needs no rule. */
 static void simplify(struct goal *goal)
 {
-	if (goal->kind == GOAL_RULES && goal->as.rules[0].condition_count == 0)
-		*goal = goal->as.rules[0].goal;
+	if (goal->kind != GOAL_RULES)
+		return;
+	const struct rule *first = &goal->as.rules->at[0];
+	if (first->condition_count == 0 && !first->facts)
+		*goal = first->goal;
 }
 
 static bool read_value(struct reading *reading, const struct cp_settings *setting, struct goal *goal)
@@ -234,7 +267,7 @@ static bool read_value(struct reading *reading, const struct cp_settings *settin
 		is_kind(cp_settings_at(setting, 0), CP_SETTINGS_TABLE))
 		return read_rules(reading, setting, goal);
 	if (is_kind(setting, CP_SETTINGS_ARRAY) || is_kind(setting, CP_SETTINGS_STRING))
-		return table_target_read(reading, setting, goal);
+		return read_target(reading, setting, goal);
 	return table_reading_unexpected(reading, setting,
 									"an address, a list of addresses, a table with `to`, or a list of such tables");
 }
@@ -260,10 +293,15 @@ void table_reading_run(struct table *table)
 		.arena = table->arena,
 		.last_reference = &table->references,
 	};
+	struct protocols protocols = {.count = 0};
+	reading.protocols = &protocols;
+	table_sniff_read(&reading, table->sniff);
 	if (table_keys_init(&table->keys, count) != CP_OK) {
 		table_reading_error(&reading, table->routes, "out of memory for %zu routes", count);
 		return;
 	}
 	for (size_t i = 0; i < count && !table_reading_full(&reading); i++)
 		read_route(&reading, cp_settings_at(table->routes, i), (uint32_t)i);
+	if (reading.errors == 0)
+		table_sniff_finish(&reading);
 }

@@ -46,10 +46,22 @@ static const struct cp_settings *find_routes(const struct cp_settings *settings,
 	return routes;
 }
 
+/** `sniff` stands beside the routes, or in the configuration. */
+static void read_sniff(struct table *table, const struct cp_settings *settings, const struct cp_settings *file)
+{
+	const struct cp_settings *in_file = file ? cp_settings_get(file, "sniff") : NULL;
+	table->sniff = cp_settings_get(settings, "sniff");
+	if (table->sniff && in_file)
+		cp_settings_error(table->sniff, "expected `sniff` here or in the file, found both");
+	if (in_file)
+		table->sniff = in_file;
+}
+
 static void read_settings(struct table *table, const struct cp_settings *settings)
 {
 	const struct cp_settings *file = NULL, *routes = find_routes(settings, &file);
 	read_bind(table, settings, file);
+	read_sniff(table, settings, file);
 	if (file)
 		cp_settings_finish(file);
 	if (routes && cp_settings_want(routes, CP_SETTINGS_TABLE))
@@ -86,7 +98,8 @@ static int table_check(struct cp_system *self)
 {
 	struct table *table = cp_system_data(self);
 	table_chain_check(table);
-	table->routes = NULL;
+	table_carries_check(table);
+	table->routes = table->sniff = NULL;
 	return CP_OK;
 }
 
@@ -113,14 +126,45 @@ static void explain_key(const struct route *route, struct cp_request *request)
 		cp_request_explain(request, "  no key matches");
 }
 
-/** The goal of the first rule that holds, or NULL. */
-static const struct goal *choose(const struct goal *rules, struct cp_request *request)
+/** Why the rule with this number is the one that decides, and those before it are not. What has to be waited for is
+ * explained when it is known. */
+static void explain_rules(const struct rules *rules, uint32_t number, enum holding holding, struct cp_request *request)
 {
-	for (uint32_t i = 0; i < rules->count; i++) {
-		if (table_condition_hold(&rules->as.rules[i], i + 1, request))
-			return &rules->as.rules[i].goal;
+	if (holding == HOLDS_OPEN) {
+		cp_request_explain(request, "  rule %u needs to know what the client's first bytes tell", number);
+		return;
 	}
-	return NULL;
+	if (rules->count == 1 && !rules->at[0].condition_count)
+		return; /* a target alone */
+	for (uint32_t i = 0; i < number; i++) {
+		bool taken = i + 1 == number && holding == HOLDS;
+		table_condition_explain(&rules->at[i], rules->sniff, request);
+		cp_request_explain(request, "  rule %u %s", i + 1, taken ? "is taken" : "does not hold");
+	}
+}
+
+/** Answer with the goal of the first rule that holds. */
+static void choose(const struct rules *rules, struct cp_request *request, struct cp_answer *answer)
+{
+	enum holding holding = HOLDS_NOT;
+	uint32_t i = 0;
+	while (i < rules->count && holding == HOLDS_NOT)
+		holding = table_condition_hold(&rules->at[i++], rules->sniff, request);
+	if (cp_request_explaining(request))
+		explain_rules(rules, i, holding, request);
+	switch (holding) {
+	case HOLDS:
+		table_target_answer(&rules->at[i - 1].goal, request, answer);
+		break;
+	case HOLDS_OPEN:
+		answer->kind = CP_ANSWER_FACTS;
+		answer->sniff = rules->sniff;
+		break;
+	case HOLDS_NOT:
+		answer->kind = CP_ANSWER_NONE;
+		answer->reason = "no rule of the route holds";
+		break;
+	}
 }
 
 static int table_route(struct cp_router *router, struct cp_request *request, struct cp_answer *answer,
@@ -131,13 +175,12 @@ static int table_route(struct cp_router *router, struct cp_request *request, str
 	const struct cp_address *address = cp_request_address(request);
 	const struct route *route = address ? table_keys_find(&table->keys, address) : NULL;
 	explain_key(route, request);
-	const struct goal *goal = route ? &route->goal : NULL;
-	if (goal && goal->kind == GOAL_RULES)
-		goal = choose(goal, request);
-	if (goal)
-		table_target_answer(goal, request, answer);
-	else
+	if (!route)
 		answer->kind = CP_ANSWER_NONE;
+	else if (route->goal.kind == GOAL_RULES)
+		choose(route->goal.as.rules, request, answer);
+	else
+		table_target_answer(&route->goal, request, answer);
 	return CP_OK;
 }
 

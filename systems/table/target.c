@@ -13,7 +13,8 @@ static const char *carries_word(bool messages)
 }
 
 /** Whether what comes in at the key can go out at the target: a connector may suit both. */
-static bool check_carries(struct reading *reading, const struct cp_settings *setting, const struct cp_address *target)
+static bool check_carries(struct reading *reading, const struct cp_settings *setting, const char *text,
+						  const struct cp_address *target)
 {
 	bool in_messages, in_any, out_messages, out_any;
 	struct cp_error error;
@@ -25,9 +26,11 @@ static bool check_carries(struct reading *reading, const struct cp_settings *set
 		return true; /* reported where the key is bound */
 	if (in_any || out_any || in_messages == out_messages)
 		return true;
-	return table_reading_error(reading, setting, "\"%s\" carries %s, but the route's key \"%s\" carries %s",
-							   target->alias, carries_word(out_messages), reading->key->alias,
-							   carries_word(in_messages));
+	const char *key = table_keys_address_text(reading->key, reading->arena);
+	return table_reading_error(reading, setting,
+							   "\"%s\" carries %s, but the route's key \"%s\" carries %s; \"frame+%s\" would carry "
+							   "messages, too",
+							   text, carries_word(out_messages), key, carries_word(in_messages), out_messages ? key : text);
 }
 
 static bool check_connects(struct reading *reading, const struct cp_settings *setting, const struct cp_address *target)
@@ -36,11 +39,15 @@ static bool check_connects(struct reading *reading, const struct cp_settings *se
 		return table_reading_error(
 			reading, setting, "expected an address that can be connected to, but \"%s\" cannot connect", target->alias);
 	for (uint32_t i = 0; i < target->layer_count; i++) {
-		const struct cp_converter_def *def = target->layers[i].converter->def;
+		const struct cp_layer *layer = &target->layers[i];
+		const struct cp_converter_def *def = layer->converter->def;
+		struct cp_error error;
 		if (!def->connect)
 			return table_reading_error(
 				reading, setting,
 				"expected an address that can be connected to, but the converter \"%s\" cannot connect", def->id);
+		if (def->check_use && def->check_use(layer->converter, target, layer->argument, false, &error) != CP_OK)
+			return table_reading_error(reading, setting, "%s", error.message);
 	}
 	return true;
 }
@@ -64,7 +71,7 @@ static bool read_address(struct reading *reading, const struct cp_settings *sett
 		return false;
 	bool good = check_connects(reading, setting, target->address);
 	good = check_subport(reading, setting, target->address) && good;
-	good = check_carries(reading, setting, target->address) && good;
+	good = check_carries(reading, setting, text, target->address) && good;
 	if (target->address->flags & CP_PARSE_TEMPLATE)
 		target->template = table_template_read(reading, setting, text, target->address);
 	return good;
@@ -110,6 +117,7 @@ static struct reference *read_reference(struct reading *reading, const struct cp
 
 	struct reference *reference = cp_arena_alloc(reading->arena, sizeof(*reference));
 	*reference = (struct reference){
+		.incoming = reading->key,
 		.setting = setting,
 		.where = cp_arena_strdup(reading->arena, cp_settings_where(setting)),
 		.router = cp_scope_router(reading->scope, id),

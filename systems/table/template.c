@@ -31,19 +31,26 @@ struct template
 /* ---- Reading
  * --------------------------------------------------------------------------------------------- */
 
-/** Facts that connpipe's own layers find out. Others' converters and routers may find out any. */
-static const char *const known_facts[] = {"sni", "alpn", "proto", "host", "path"};
-enum { KNOWN_FACTS = sizeof(known_facts) / sizeof(known_facts[0]), NAMES_MAX = 64 + KNOWN_FACTS };
+enum { NAMES_MAX = 64 + FACT_COUNT };
 
-/** The names that are certain to mean something behind a key, NULL behind the last. */
-static void list_names(const struct cp_connector_def *def, const char *names[NAMES_MAX + 1])
+/** The names that are certain to mean something behind a key, NULL behind the last: its fields, then what connpipe
+ * finds out by itself (others' converters and routers may find out any). @return how many of them are fields */
+static size_t list_names(const struct cp_connector_def *def, const char *names[NAMES_MAX + 1])
 {
 	size_t count = 0;
-	for (uint32_t i = 0; i < def->field_count && count < NAMES_MAX - KNOWN_FACTS; i++)
-		names[count++] = def->fields[i].name;
-	for (size_t i = 0; i < KNOWN_FACTS; i++)
-		names[count++] = known_facts[i];
-	names[count] = NULL;
+	while (count < def->field_count && count < NAMES_MAX - FACT_COUNT) {
+		names[count] = def->fields[count].name;
+		count++;
+	}
+	memcpy(&names[count], table_sniff_names, sizeof(table_sniff_names));
+	return count;
+}
+
+/** The first bytes may tell it: they are looked at if nothing else has told it by then. */
+static void use_fact(struct reading *reading, enum fact fact)
+{
+	reading->used |= 1u << fact;
+	table_sniff_want(reading, fact);
 }
 
 /** A name that is neither a field nor a known fact is no error: some converter or router may know it as a fact. It is
@@ -53,10 +60,13 @@ static void check_name(struct reading *reading, const struct cp_settings *settin
 	const char *names[NAMES_MAX + 1];
 	if (!reading->key)
 		return; /* what it has cannot be known */
-	list_names(reading->key->connector->def, names);
+	size_t fields = list_names(reading->key->connector->def, names);
 	for (size_t i = 0; names[i]; i++) {
-		if (strcmp(names[i], name) == 0)
-			return;
+		if (strcmp(names[i], name) != 0)
+			continue;
+		if (i >= fields)
+			use_fact(reading, (enum fact)(i - fields));
+		return;
 	}
 	const char *near = cp_near_name(name, names);
 	if (near || (reading->table->bind && !reading->key->layer_count))
@@ -209,10 +219,7 @@ struct filling {
 
 static const char *escaped(struct cp_arena *arena, struct text text)
 {
-	size_t length = cp_escape(text.at, text.length, "\"", NULL, 0);
-	char *out = cp_arena_alloc(arena, length + 1);
-	cp_escape(text.at, text.length, "\"", out, length + 1);
-	return out;
+	return table_match_escape(arena, text.at, text.length);
 }
 
 static bool fill_piece(struct filling *filling, const struct piece *piece, enum cp_field_role role, bool whole,

@@ -28,6 +28,11 @@ static _Noreturn void usage(void)
 		  "  -s subport       connections begin with its preamble\n"
 		  "  -e               the server ends each connection (churn)\n"
 		  "  -g               when ready, wait for a line on stdin\n"
+		  "  -T 1.3 or 1.2    TLS of this version, and no other, on each connection\n"
+		  "  -C cipher        this one only, by OpenSSL's name\n"
+		  "  -A file          certificates one of which has to have signed the server's, or be it\n"
+		  "  -S               an end without close_notify will do\n"
+		  "  -R               connections resume sessions, after the first of each client (churn)\n"
 		  "usage: load SERVER [-p port]\n"
 		  "  echo             gives back what it gets; -e: ends a connection after -b bytes\n"
 		  "  source           sends without end\n"
@@ -47,10 +52,17 @@ static double number(const char *text, double least, double most)
 	return value;
 }
 
+static int version(const char *text)
+{
+	if (strcmp(text, "1.3") != 0 && strcmp(text, "1.2") != 0)
+		usage();
+	return text[2] == '3' ? 13 : 12;
+}
+
 static void read_options(int count, char **words)
 {
 	int letter;
-	while ((letter = getopt(count, words, "c:t:s:b:p:eg")) != -1) {
+	while ((letter = getopt(count, words, "c:t:s:b:p:egT:C:A:RS")) != -1) {
 		switch (letter) {
 		case 'c':
 			options.connections = (uint32_t)number(optarg, 1, 1e6);
@@ -72,6 +84,21 @@ static void read_options(int count, char **words)
 			break;
 		case 'g':
 			options.gate = true;
+			break;
+		case 'T':
+			options.tls = version(optarg);
+			break;
+		case 'C':
+			options.cipher = optarg;
+			break;
+		case 'A':
+			options.authority = optarg;
+			break;
+		case 'S':
+			options.silent_end = true;
+			break;
+		case 'R':
+			options.resume = true;
 			break;
 		default:
 			usage();
@@ -119,5 +146,6 @@ int main(int count, char **words)
 	options.mode = (enum mode)mode;
 	options.port = (uint16_t)number(words[2], 1, 65535);
 	read_options(count - 2, words + 2);
+	wire_init();
 	return loop_run(options.mode >= MODE_UP ? &bulk_load : &exchange_load);
 }

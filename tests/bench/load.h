@@ -4,6 +4,7 @@
  *     load_loop.c       one run of a client load: opening, waiting for the word, running, ending
  *     load_exchange.c   clients that exchange messages: churn, kept, idle, stuck
  *     load_bulk.c       clients that move bulk data: up, down
+ *     load_wire.c       what clients talk through: a socket, or TLS on it
  *     load_server.c     what they talk to: echo, source, bulk
  *     load_report.c     what was counted: outcomes, latencies, the JSON at the end
  *     load_pattern.c    the bytes that are sent, and how they are compared
@@ -18,17 +19,19 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+#include <sys/types.h>
 
 enum {
 	EVENTS = 256,
 	BYTES_MOST = 65536, /* of a message */
 	CHUNK = 131072,     /* of bulk data, in one call */
+	RECORD = 16384,     /* of TLS, at most; divides CHUNK */
 };
 
 enum mode { MODE_CHURN, MODE_KEPT, MODE_IDLE, MODE_STUCK, MODE_UP, MODE_DOWN };
 
 /** How an exchange, or a bulk connection, ended. */
-enum outcome { OK, REFUSED, RESET, CUT_SHORT, WRONG_BYTES, OTHER, OUTCOMES };
+enum outcome { OK, REFUSED, RESET, CUT_SHORT, WRONG_BYTES, WRONG_TLS, OTHER, OUTCOMES };
 
 struct options {
 	enum mode mode;
@@ -39,6 +42,10 @@ struct options {
 	size_t bytes;     /* of a message */
 	bool server_ends; /* the server closes first, after its answer */
 	bool gate;        /* the load begins when a line comes on stdin */
+	int tls;          /* 13 or 12: clients speak this version of TLS; 0: none */
+	bool resume;      /* each connection of a client after its first resumes the session of the one before */
+	bool silent_end;  /* an end without close_notify is one in order */
+	const char *cipher, *authority;
 };
 extern struct options options;
 extern int poller;
@@ -69,6 +76,36 @@ void loop_watch(int fd, uint32_t events, void *client);
 int loop_run(const struct load_kind *kind);
 
 extern const struct load_kind exchange_load, bulk_load;
+
+/* ---- What clients talk through (load_wire.c) ----------------------------------------------------------------- */
+
+struct wire {
+	int fd;                         /* -1: none */
+	struct ssl_st *ssl;             /* NULL without TLS */
+	struct ssl_session_st *session; /* to resume with the next connection */
+	bool offered;                   /* this one asks to resume a session */
+	bool shaken;                    /* the handshake is over */
+	bool held;                      /* a part of a record is sent; the same bytes have to come again */
+};
+
+struct wire_counts {
+	uint64_t full, resumed, tickets;
+};
+extern struct wire_counts wire_counts;
+
+/** Once, when `options` are known. */
+void wire_init(void);
+/** Take `fd`, which does not block. The handshake happens in the first calls that send or receive. */
+void wire_open(struct wire *w, int fd);
+/** As recv() and send() that do not wait; see load_wire.c for what errno says about TLS. */
+ssize_t wire_receive(struct wire *w, void *bytes, size_t length);
+ssize_t wire_send(struct wire *w, const void *bytes, size_t length);
+/** Whether something was received that the poller does not tell of. */
+bool wire_has_more(const struct wire *w);
+/** No more will be sent. Not while `held`. @return false when it has to be called again */
+bool wire_end(struct wire *w);
+/** `in_order`: nothing went wrong with it. */
+void wire_close(struct wire *w, bool in_order);
 
 /* ---- Servers (load_server.c) --------------------------------------------------------------------------------- */
 

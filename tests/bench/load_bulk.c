@@ -5,21 +5,24 @@
  *     down   we send `g`; the server sends the pattern until our half close, then ends
  *
  * Either way each connection ends in order, and the bytes that one side sent can be held against those that the other
- * side received. Readiness is level-triggered, a chunk for each event: connections take turns. */
+ * side received. Readiness is level-triggered, a chunk for each event: connections take turns. Under TLS, a record that
+ * is partly sent when the load is over has to be sent to its end before the half close. */
 #include "load.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum state { GREETING, GREETED, MOVING, ENDED };
+enum state { GREETING, GREETED, MOVING, STOPPING, ENDED };
 
 struct mover {
-	int fd;
+	struct wire wire;
 	enum state state;
+	bool asked;        /* while GREETING: the first byte is sent */
 	uint64_t position; /* in the pattern */
 };
 
@@ -28,7 +31,7 @@ static struct mover *movers;
 static void watch(struct mover *m, uint32_t events)
 {
 	struct epoll_event event = {.events = events, .data.ptr = m};
-	if (epoll_ctl(poller, EPOLL_CTL_MOD, m->fd, &event) < 0)
+	if (epoll_ctl(poller, EPOLL_CTL_MOD, m->wire.fd, &event) < 0)
 		die("epoll_ctl");
 }
 
@@ -36,31 +39,44 @@ static void finished(struct mover *m, enum outcome outcome)
 {
 	report_outcome(outcome);
 	under_way--;
-	close(m->fd);
-	m->fd = -1;
+	wire_close(&m->wire, outcome == OK);
 	m->state = ENDED;
+}
+
+/** @return false when it is finished, or not yet possible: TLS shakes hands first */
+static bool ask(struct mover *m)
+{
+	if (!m->asked)
+		m->asked = wire_send(&m->wire, options.mode == MODE_UP ? "u" : "d", 1) == 1;
+	if (!m->asked && errno != EAGAIN)
+		finished(m, outcome_of(errno));
+	return m->asked;
 }
 
 static void greet(struct mover *m)
 {
 	struct sockaddr_in address = loopback(options.port);
-	m->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (m->fd < 0)
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
 		die("socket");
+	wire_open(&m->wire, fd);
 	under_way++;
 	m->state = GREETING;
-	if (connect(m->fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-		send(m->fd, options.mode == MODE_UP ? "u" : "d", 1, MSG_NOSIGNAL) < 0) {
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		finished(m, outcome_of(errno));
 		return;
 	}
-	loop_watch(m->fd, EPOLLIN, m);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	loop_watch(fd, EPOLLIN, m);
+	ask(m);
 }
 
 static void on_greeted(struct mover *m)
 {
 	char byte;
-	ssize_t got = recv(m->fd, &byte, 1, MSG_DONTWAIT);
+	ssize_t got = wire_receive(&m->wire, &byte, 1);
+	if (got < 0 && errno == EAGAIN)
+		return;
 	if (got <= 0)
 		finished(m, got == 0 ? CUT_SHORT : outcome_of(errno));
 	else if (byte != (options.mode == MODE_UP ? 'u' : 'd'))
@@ -71,9 +87,9 @@ static void on_greeted(struct mover *m)
 	}
 }
 
-static void move_up(struct mover *m)
+static void move_up(struct mover *m, size_t most)
 {
-	ssize_t put = send(m->fd, pattern_at(m->position), CHUNK, MSG_NOSIGNAL | MSG_DONTWAIT);
+	ssize_t put = wire_send(&m->wire, pattern_at(m->position), most);
 	if (put < 0 && errno == EAGAIN)
 		return;
 	if (put < 0) {
@@ -84,22 +100,48 @@ static void move_up(struct mover *m)
 	bytes_moved += (uint64_t)put;
 }
 
-static void move_down(struct mover *m)
+/** @return false when it is finished, or there is no more for now */
+static bool move_down(struct mover *m)
 {
 	static char input[CHUNK];
-	ssize_t got = recv(m->fd, input, sizeof(input), MSG_DONTWAIT);
+	ssize_t got = wire_receive(&m->wire, input, sizeof(input));
 	if (got < 0 && errno == EAGAIN)
-		return;
+		return false;
 	if (got <= 0) {
 		finished(m, got < 0 ? outcome_of(errno) : ending ? OK : CUT_SHORT);
-		return;
+		return false;
 	}
 	if (options.mode == MODE_UP || !pattern_matches(m->position, input, (size_t)got)) {
 		finished(m, WRONG_BYTES);
-		return;
+		return false;
 	}
 	m->position += (uint64_t)got;
 	bytes_moved += (uint64_t)got;
+	return true;
+}
+
+/** Half close, as soon as no record is in the middle. */
+static void stop(struct mover *m)
+{
+	m->state = STOPPING;
+	if (m->wire.held)
+		move_up(m, RECORD);
+	if (m->wire.held || m->state == ENDED)
+		return;
+	if (!wire_end(&m->wire))
+		return;
+	m->state = MOVING;
+	watch(m, EPOLLIN);
+}
+
+static void move(struct mover *m, uint32_t events)
+{
+	if (!(events & (EPOLLIN | EPOLLERR | EPOLLHUP))) {
+		move_up(m, CHUNK);
+		return;
+	}
+	while (move_down(m) && wire_has_more(&m->wire))
+		continue;
 }
 
 static void on_ready(void *client, uint32_t events)
@@ -107,17 +149,18 @@ static void on_ready(void *client, uint32_t events)
 	struct mover *m = client;
 	switch (m->state) {
 	case GREETING:
-		on_greeted(m);
+		if (ask(m))
+			on_greeted(m);
 		break;
 	case GREETED: /* before its time: only an end can come */
 		under_way++;
 		finished(m, CUT_SHORT);
 		break;
 	case MOVING:
-		if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
-			move_down(m);
-		else
-			move_up(m);
+		move(m, events);
+		break;
+	case STOPPING:
+		stop(m);
 		break;
 	case ENDED:
 		break;
@@ -142,7 +185,7 @@ static void on_begin(void)
 		under_way++;
 		if (options.mode == MODE_UP)
 			watch(m, EPOLLIN | EPOLLOUT);
-		else if (send(m->fd, "g", 1, MSG_NOSIGNAL) < 0)
+		else if (wire_send(&m->wire, "g", 1) < 0)
 			finished(m, outcome_of(errno));
 	}
 }
@@ -156,10 +199,8 @@ static bool enough(void)
 static void on_end(void)
 {
 	for (uint32_t i = 0; i < options.connections; i++) {
-		if (movers[i].state != MOVING)
-			continue;
-		shutdown(movers[i].fd, SHUT_WR);
-		watch(&movers[i], EPOLLIN);
+		if (movers[i].state == MOVING)
+			stop(&movers[i]);
 	}
 }
 

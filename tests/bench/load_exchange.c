@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 struct client {
-	int fd;
+	struct wire wire;
 	uint64_t serial; /* of the exchange; every exchange of the load has another one */
 	uint64_t began;
 	size_t sent, received; /* of this exchange; `sent` counts the preamble too */
@@ -55,16 +55,15 @@ static uint64_t position(const struct client *c)
 	return c->serial * 31;
 }
 
-static void client_close(struct client *c)
+static void client_close(struct client *c, bool in_order)
 {
-	if (c->fd >= 0)
-		close(c->fd);
-	c->fd = -1;
+	if (c->wire.fd >= 0)
+		wire_close(&c->wire, in_order);
 }
 
 static void go_on(struct client *c)
 {
-	if (c->fd >= 0)
+	if (c->wire.fd >= 0)
 		client_begin(c);
 	else
 		client_open(c);
@@ -83,25 +82,25 @@ static void finished(struct client *c, enum outcome outcome)
 	if (outcome == OK)
 		report_latency(now_ns() - c->began);
 	if (outcome != OK || options.mode == MODE_CHURN)
-		client_close(c);
+		client_close(c, outcome == OK);
 	if (outcome != OK)
 		some_failed = true; /* not again at once: a proxy that refuses everything would keep us in here */
 	else if (goes_on())
 		go_on(c);
 }
 
-/** What is left to send of preamble and message. */
-static int rest(const struct client *c, struct iovec vec[2])
+/** What is left to send of preamble and message. They are not in one piece in memory, but have to be on the wire. */
+static struct iovec rest(const struct client *c)
 {
+	static char both[sizeof(preamble) + BYTES_MOST];
 	size_t head = c->first ? preamble_length : 0;
-	if (c->sent < head) {
-		vec[0] = (struct iovec){preamble + c->sent, head - c->sent};
-		vec[1] = (struct iovec){(char *)pattern_at(position(c)), options.bytes};
-		return 2;
+	if (c->sent >= head) {
+		size_t at = c->sent - head;
+		return (struct iovec){(char *)pattern_at(position(c)) + at, options.bytes - at};
 	}
-	size_t at = c->sent - head;
-	vec[0] = (struct iovec){(char *)pattern_at(position(c)) + at, options.bytes - at};
-	return 1;
+	memcpy(both, preamble + c->sent, head - c->sent);
+	memcpy(both + head - c->sent, pattern_at(position(c)), options.bytes);
+	return (struct iovec){both, head - c->sent + options.bytes};
 }
 
 static size_t to_send(const struct client *c)
@@ -113,9 +112,8 @@ static size_t to_send(const struct client *c)
 static bool client_send(struct client *c)
 {
 	while (c->sent < to_send(c)) {
-		struct iovec vec[2];
-		struct msghdr message = {.msg_iov = vec, .msg_iovlen = (size_t)rest(c, vec)};
-		ssize_t put = sendmsg(c->fd, &message, MSG_NOSIGNAL);
+		struct iovec bytes = rest(c);
+		ssize_t put = wire_send(&c->wire, bytes.iov_base, bytes.iov_len);
 		if (put < 0 && errno == EAGAIN)
 			return true;
 		if (put < 0) {
@@ -155,7 +153,7 @@ static bool client_got(struct client *c, ssize_t got)
 /** Until the kernel has no more: its readiness is told once. */
 static void client_receive(struct client *c)
 {
-	while (client_got(c, recv(c->fd, input, sizeof(input), 0)))
+	while (client_got(c, wire_receive(&c->wire, input, sizeof(input))))
 		continue;
 }
 
@@ -174,12 +172,13 @@ static void client_begin(struct client *c)
 static void client_open(struct client *c)
 {
 	struct sockaddr_in address = loopback(options.port);
-	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (c->fd < 0)
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
 		die("socket");
+	wire_open(&c->wire, fd);
 	if (options.mode == MODE_STUCK) { /* as little as possible is kept here: the proxy has the rest */
 		int small = 4096;
-		setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
 	}
 	c->first = true;
 	c->serial += options.connections;
@@ -187,32 +186,35 @@ static void client_open(struct client *c)
 	c->waiting = false;
 	c->began = now_ns();
 	under_way++;
-	if (connect(c->fd, (struct sockaddr *)&address, sizeof(address)) < 0 && errno != EINPROGRESS) {
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 && errno != EINPROGRESS) {
 		finished(c, outcome_of(errno));
 		return;
 	}
-	loop_watch(c->fd, EPOLLIN | EPOLLOUT | EPOLLET, c);
+	loop_watch(fd, EPOLLIN | EPOLLOUT | EPOLLET, c);
 }
 
 /** Nothing is expected: only an end can come. */
 static void at_rest(struct client *c)
 {
 	char byte;
-	if (options.mode != MODE_STUCK && recv(c->fd, &byte, 1, MSG_DONTWAIT) == 0)
-		client_close(c);
+	if (options.mode == MODE_STUCK)
+		return;
+	ssize_t got = wire_receive(&c->wire, &byte, 1);
+	if (got == 0 || (got < 0 && errno != EAGAIN))
+		client_close(c, false);
 }
 
 static void on_ready(void *client, uint32_t events)
 {
 	struct client *c = client;
-	if (c->fd < 0)
+	if (c->wire.fd < 0)
 		return;
 	if (c->waiting) {
 		if (events & (EPOLLERR | EPOLLHUP | EPOLLIN))
 			at_rest(c);
 		return;
 	}
-	if ((events & (EPOLLOUT | EPOLLERR)) && c->sent < to_send(c) && !client_send(c))
+	if (c->sent < to_send(c) && !client_send(c)) /* whatever was told: a handshake goes both ways */
 		return;
 	if (options.mode == MODE_STUCK) {
 		if (c->sent == to_send(c))
@@ -229,9 +231,9 @@ static void on_open(void)
 	clients = calloc(options.connections, sizeof(*clients));
 	for (uint32_t i = 0; i < options.connections; i++) {
 		clients[i].serial = i;
-		clients[i].fd = -1;
+		clients[i].wire.fd = -1;
 		clients[i].waiting = true;
-		if (options.mode != MODE_CHURN)
+		if (options.mode != MODE_CHURN || options.resume)
 			client_open(&clients[i]);
 	}
 }
@@ -252,7 +254,7 @@ static void on_retry(void)
 		return;
 	some_failed = false;
 	for (uint32_t i = 0; i < options.connections && goes_on(); i++) {
-		if (clients[i].fd < 0 && clients[i].waiting)
+		if (clients[i].wire.fd < 0 && clients[i].waiting)
 			client_open(&clients[i]);
 	}
 }
@@ -264,7 +266,7 @@ static void on_end(void)
 		return;
 	report_restart();
 	for (uint32_t i = 0; i < options.connections; i++) {
-		if (clients[i].fd >= 0)
+		if (clients[i].wire.fd >= 0)
 			client_begin(&clients[i]);
 		else
 			report_outcome(CUT_SHORT);

@@ -8,7 +8,8 @@
 
 enum { STEP_BITS = 7, STEPS = 1 << STEP_BITS, BUCKETS = (64 - STEP_BITS + 1) * STEPS };
 
-static const char *const outcome_names[OUTCOMES] = {"ok", "refused", "reset", "cut_short", "wrong_bytes", "other"};
+static const char *const outcome_names[OUTCOMES] = {"ok",          "refused",   "reset", "cut_short",
+													"wrong_bytes", "wrong_tls", "other"};
 
 uint64_t bytes_moved;
 static uint64_t outcomes[OUTCOMES], buckets[BUCKETS], latencies;
@@ -20,7 +21,20 @@ void report_outcome(enum outcome outcome)
 
 enum outcome outcome_of(int error)
 {
-	return error == ECONNREFUSED ? REFUSED : error == ECONNRESET || error == EPIPE ? RESET : OTHER;
+	switch (error) {
+	case ECONNREFUSED:
+		return REFUSED;
+	case ECONNRESET:
+	case EPIPE:
+		return RESET;
+	case ENODATA:
+		return CUT_SHORT;
+	case EPROTO:
+	case EBADE:
+		return WRONG_TLS;
+	default:
+		return OTHER;
+	}
 }
 
 /** Values below STEPS have a bucket each; above, the highest STEP_BITS + 1 bits choose it. */
@@ -64,6 +78,7 @@ void report_restart(void)
 {
 	outcomes[OK] = 0;
 	bytes_moved = latencies = 0;
+	wire_counts = (struct wire_counts){0};
 	memset(buckets, 0, sizeof(buckets));
 }
 
@@ -84,6 +99,9 @@ void report_print(double seconds)
 		   percentile(0.999));
 	for (int i = 0; i < OUTCOMES; i++)
 		printf(", \"%s\": %llu", outcome_names[i], (unsigned long long)outcomes[i]);
+	if (options.tls)
+		printf(", \"full\": %llu, \"resumed\": %llu, \"tickets\": %llu", (unsigned long long)wire_counts.full,
+			   (unsigned long long)wire_counts.resumed, (unsigned long long)wire_counts.tickets);
 	printf("}\n");
 	fflush(stdout);
 }

@@ -4,6 +4,7 @@
  *     greet:PORT     a connector that can be bound (on 127.0.0.1): who connects is greeted with "vVERSION\n", then
  *                    heard as usual. Its sockets can be handed over to the next load
  *     a router of the system's id, which answers the address in the setting `to`; binds the one in `bind`
+ *     ask = true     the router asks for the server name first, and notes it
  *     child = "id"   registers a further system of that id
  *     fail = true    load fails behind everything else */
 #include <connpipe/connpipe.h>
@@ -281,12 +282,29 @@ struct counting {
 	struct cp_router *router;
 	const struct cp_settings *bind, *to;
 	const struct cp_address *target;
+	bool ask;
 };
+
+static const struct cp_sniff server_name = {.size = sizeof(server_name), .facts = CP_SNIFF_TLS};
+
+static void note_name(const struct cp_value *name)
+{
+	char text[128];
+	snprintf(text, sizeof(text), "sni=%s", name && name->kind == CP_STRING ? name->as.s : "");
+	note(text);
+}
 
 static int route(struct cp_router *router, struct cp_request *request, struct cp_answer *answer, struct cp_error *error)
 {
 	const struct counting *counting = router->arg;
-	(void)request, (void)error;
+	(void)error;
+	if (counting->ask && !cp_request_sniffed(request, &server_name)) {
+		note("asks");
+		*answer = (struct cp_answer){.kind = CP_ANSWER_FACTS, .sniff = &server_name};
+		return CP_OK;
+	}
+	if (counting->ask)
+		note_name(cp_request_fact(request, "sni"));
 	*answer = (struct cp_answer){.kind = CP_ANSWER_TARGETS, .targets = &counting->target, .target_count = 1};
 	return CP_OK;
 }
@@ -307,6 +325,7 @@ static int load(struct cp_system *self, const struct cp_settings *settings)
 	counting->to = cp_settings_get(settings, "to");
 	cp_settings_get_string(settings, "child", &child);
 	cp_settings_get_bool(settings, "fail", &fail);
+	cp_settings_get_bool(settings, "ask", &counting->ask);
 	cp_register_connector(self, &connector_def, NULL, NULL);
 	cp_register_converter(self, &converter_def, NULL, NULL);
 	cp_register_router(self, &router_def, NULL, counting, &counting->router);

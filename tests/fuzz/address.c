@@ -2,21 +2,9 @@
  *
  * The input is the text of an address; it is read both as an address and as a template. */
 #include "../unit/address_fakes.c" /* a fuzz target is one file to the build */
+#include "check.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Also where NDEBUG is set. */
-#define CHECK(truth)                                                            \
-	do {                                                                        \
-		if (!(truth)) {                                                         \
-			fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #truth); \
-			abort();                                                            \
-		}                                                                       \
-	} while (0)
 
 static const char *print(const struct cp_address *address, struct cp_arena *arena, size_t *length)
 {

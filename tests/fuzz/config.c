@@ -2,22 +2,10 @@
  *
  * What must hold for any text: no error without a message and a place, and no refusal without an error; a table's
  * members come in the order of the file, and each is the same handle by number and by name. */
+#include "check.h"
 #include "config/process_settings.h"
 
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(condition)                                                  \
-	do {                                                                    \
-		if (!(condition)) {                                                 \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-			abort();                                                        \
-		}                                                                   \
-	} while (0)
 
 static size_t error_count(const struct report *report)
 {
@@ -30,7 +18,7 @@ static void try_numbers(const struct cp_settings *value)
 	double number;
 	bool truth;
 	if (cp_settings_integer(value, -5, 5, &integer))
-		REQUIRE(integer >= -5 && integer <= 5);
+		CHECK(integer >= -5 && integer <= 5);
 	cp_settings_integer(value, INT64_MIN, 0, &integer);
 	cp_settings_float(value, &number);
 	cp_settings_bool(value, &truth);
@@ -43,17 +31,17 @@ static void try_texts(const struct cp_settings *value)
 	const char *text;
 	size_t length, index = 0;
 	if (cp_settings_string(value, &text, &length)) {
-		REQUIRE(text[length] == '\0');
+		CHECK(text[length] == '\0');
 		cp_settings_error_at(value, length / 2, "in the middle");
 		if (cp_settings_string(value, &text, NULL)) {
-			REQUIRE(strlen(text) == length);
+			CHECK(strlen(text) == length);
 			free(cp_settings_path(value, text));
 		}
 	}
 	cp_settings_duration(value, &amount);
 	cp_settings_size(value, &amount);
 	if (cp_settings_word(value, words, &index))
-		REQUIRE(index < 3);
+		CHECK(index < 3);
 }
 
 /* A getter that refuses says why. */
@@ -62,8 +50,8 @@ static void try_wants(const struct cp_settings *value, const struct report *repo
 	for (enum cp_settings_kind kind = CP_SETTINGS_TABLE; kind <= CP_SETTINGS_TIME; kind++) {
 		size_t before = error_count(report);
 		bool fits = cp_settings_want(value, kind);
-		REQUIRE(fits == (cp_settings_kind(value) == kind));
-		REQUIRE(error_count(report) == before + !fits);
+		CHECK(fits == (cp_settings_kind(value) == kind));
+		CHECK(error_count(report) == before + !fits);
 	}
 }
 
@@ -83,15 +71,15 @@ static void walk_members(const struct cp_settings *value, const struct report *r
 	bool table = cp_settings_kind(value) == CP_SETTINGS_TABLE;
 	size_t count = cp_settings_count(value);
 	uint64_t last = 0;
-	REQUIRE(!cp_settings_at(value, count));
+	CHECK(!cp_settings_at(value, count));
 	for (size_t i = 0; i < count; i++) {
 		const struct cp_settings *member = cp_settings_at(value, i);
 		const char *key = cp_settings_key(member);
 		if (table) {
 			uint64_t place = place_of(cp_settings_where_key(member));
 			const struct cp_settings *named = cp_settings_get(value, key);
-			REQUIRE(place > last);
-			REQUIRE(!named || named == member || strcmp(cp_settings_key(named), key) == 0);
+			CHECK(place > last);
+			CHECK(!named || named == member || strcmp(cp_settings_key(named), key) == 0);
 			last = place;
 		}
 		walk(member, report);
@@ -100,7 +88,7 @@ static void walk_members(const struct cp_settings *value, const struct report *r
 
 static void walk(const struct cp_settings *value, const struct report *report)
 {
-	REQUIRE(place_of(cp_settings_where(value)) != 0);
+	CHECK(place_of(cp_settings_where(value)) != 0);
 	try_wants(value, report);
 	try_numbers(value);
 	try_texts(value);
@@ -108,7 +96,7 @@ static void walk(const struct cp_settings *value, const struct report *report)
 	walk_members(value, report);
 	size_t before = error_count(report);
 	cp_settings_finish(value);
-	REQUIRE(error_count(report) == before);
+	CHECK(error_count(report) == before);
 }
 
 /* Settings that nobody walked: the process's own are read first, as the program does. */
@@ -116,12 +104,12 @@ static void read_config(const char *text, struct report *report)
 {
 	struct config *config = config_read("/etc/connpipe", text, "fuzz.toml", report);
 	if (!config) {
-		REQUIRE(report->count == 1);
+		CHECK(report->count == 1);
 		return;
 	}
 	struct process_settings settings;
 	process_settings_read(config, &settings);
-	REQUIRE(settings.workers >= 1 && settings.limits.connections >= 1 && settings.log.file);
+	CHECK(settings.workers >= 1 && settings.limits.connections >= 1 && settings.log.file);
 	process_settings_deinit(&settings);
 	for (size_t i = 0; config_system(config, i); i++)
 		cp_settings_finish(config_system(config, i));
@@ -133,12 +121,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct report report = {0};
 	char *text = malloc(size + 1);
-	REQUIRE(text);
+	CHECK(text);
 	memcpy(text, data, size);
 	text[size] = '\0';
 	read_config(text, &report);
 	for (size_t i = 0; i < report.count; i++)
-		REQUIRE(report.entries[i].where[0] && report.entries[i].message[0]);
+		CHECK(report.entries[i].where[0] && report.entries[i].message[0]);
 	report_deinit(&report);
 	free(text);
 	return 0;

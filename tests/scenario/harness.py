@@ -49,6 +49,23 @@ def preamble(name, length=None):
     return MAGIC + length + name
 
 
+def client_hello(name=None, protocols=(), record=16384):
+    """A TLS ClientHello (RFC 8446 section 4.1.2) with this server name and these protocols, in records of at most so
+    many bytes."""
+
+    def part(data, length_bytes):
+        return len(data).to_bytes(length_bytes, "big") + data
+
+    extensions = b""
+    if name:
+        extensions += b"\0\0" + part(part(b"\0" + part(name.encode(), 2), 2), 2)
+    if protocols:
+        extensions += b"\0\x10" + part(part(b"".join(part(p.encode(), 1) for p in protocols), 2), 2)
+    body = b"\3\3" + bytes(32) + b"\0" + part(b"\x13\1", 2) + b"\1\0" + part(extensions, 2)
+    message = b"\1" + part(body, 3)
+    return b"".join(b"\x16\3\1" + part(message[i:i + record], 2) for i in range(0, len(message), record))
+
+
 def table(routes, process="", timeouts="", limits=""):
     """Text of a configuration with one table `t` of `routes` (a dict: address to target or list of targets)."""
     text = "[connpipe]\n" + process + "\n"

@@ -147,6 +147,13 @@ type = "table"
   { when = { from = ["198.51.100.0/24", "2001:db8::/32"] }, to = "tcp:10.0.0.4:1" },
   { to = "tcp:10.0.0.5:1" },
 ]
+"tcp:$4:4" = [
+  { when = { from = "192.0.2.0/24", sni = ["*.example.org", "example.org"] }, to = "tcp:{sni}:443" },
+  { when = { proto = "ssh" }, to = "tcp:10.0.0.7:22" },
+  { when = { host = "example.org", path = "/api/*" }, to = "tcp:10.0.0.8:80" },
+  { when = { proto = ["tls", "http"] }, to = "tcp:{proto}:1" },
+  { when = { alpn = "h2" }, to = "tcp:10.0.0.9:1" },
+]
 """
 
     def route(self, *words):
@@ -176,6 +183,54 @@ type = "table"
         self.assertEqual(self.targets("tcp:*4:2", "from=192.0.2.9"), ["tcp:10.0.0.3:1"])
         self.assertEqual(self.targets("tcp:*4:2", "from=198.51.100.1", "name=value"), ["tcp:10.0.0.4:1"])
         self.assertEqual(self.targets("tcp:*4:2", "from=203.0.113.1"), ["tcp:10.0.0.5:1"])
+
+    def test_what_the_first_bytes_would_tell(self):
+        ask = "tcp:$4:4"
+        self.assertEqual(self.targets(ask, "proto=ssh"), ["tcp:10.0.0.7:22"])
+        self.assertEqual(self.targets(ask, "host=example.org", "path=/api/x"), ["tcp:10.0.0.8:80"])
+        self.assertEqual(self.targets(ask, "host=example.org", "path=/api"), ["tcp:http:1"])
+        self.assertEqual(self.targets(ask, "sni=www.example.org"), ["tcp:tls:1"])
+        self.assertEqual(self.targets(ask, "sni="), ["tcp:tls:1"])
+        self.assertEqual(self.targets(ask, "alpn=http/1.1,h2", "proto=quic"), ["tcp:10.0.0.9:1"])
+
+    def test_steps_tell_each_condition(self):
+        lines = self.route("tcp:$4:4", "from=192.0.2.1", "sni=www.example.net", "alpn=h2").stdout
+        steps = lines[lines.index("  proto=tls"):]
+        self.assertEqual(steps, """\
+  proto=tls, since sni and alpn are TLS's
+  bound as tcp:127.0.0.1:4
+  router "t" is asked about tcp:127.0.0.1:4
+    key "tcp:127.0.0.1:4" matches
+    rule 3 needs to know what the client's first bytes tell
+  there is no client here to send bytes: only facts that are given as name=value are known
+  fact: proto is "tls"
+  fact: sni is "www.example.net"
+  fact: alpn is "h2"
+  fact: host is not known
+  fact: path is not known
+  fact: method is not known
+  router "t" is asked about tcp:127.0.0.1:4
+    key "tcp:127.0.0.1:4" matches
+    from: 192.0.2.1:0 is in 192.0.2.0/24
+    sni: "www.example.net" does not match any of "*.example.org", "example.org"
+    rule 1 does not hold
+    proto: "tls" does not match "ssh"
+    rule 2 does not hold
+    host: not known: there are no bytes of the client
+    path: not known: there are no bytes of the client
+    rule 3 does not hold
+    proto: "tls" matches "tls"
+    rule 4 is taken
+  router "t": target 1 of 1: tcp:tls:1
+target: tcp:tls:1
+""")
+
+    def test_without_facts_no_rule_holds(self):
+        result = self.route("tcp:$4:4", "from=198.51.100.1")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("\n    sni: not known: there are no bytes of the client\n    rule 1 does not hold\n", result.stdout)
+        self.assertIn("\n    proto: not known: there are no bytes of the client\n", result.stdout)
+        self.assertIn("\nrefused: no_route: no rule of the route holds\n", result.stdout)
 
     def test_an_address_that_the_wildcard_takes(self):
         self.assertEqual(self.targets("tcp:127.0.0.1:2", "from=192.0.2.9"), ["tcp:10.0.0.3:1"])

@@ -14,7 +14,9 @@ def listens(port):
         return any(line.split()[1] == "0100007F:%04X" % port and line.split()[3] == "0A" for line in sockets)
 
 
-class Clients(Scenario):
+class Programs(Scenario):
+    """Starting clients and servers that are not ours."""
+
     def command(self, *words, **options):
         """Run a client to its end; its output, which must be a success."""
         done = subprocess.run(words, capture_output=True, timeout=60, text=True, stdin=subprocess.DEVNULL, check=False,
@@ -30,6 +32,23 @@ class Clients(Scenario):
         until(lambda: listens(port) or self.assertIsNone(process.poll(), "%s ended" % words[0]))
         return process
 
+    def sshd(self):
+        """An SSH server for the user who runs the tests: its port, and the words of a client that may log in."""
+        directory = self.directory()
+        program = shutil.which("sshd") or "/usr/sbin/sshd"
+        if getpass.getuser() == "root":
+            os.makedirs("/run/sshd", exist_ok=True)
+        for name in ("host", "user"):
+            self.command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", os.path.join(directory, name))
+        port = free_port()
+        self.daemon(port, program, "-D", "-e", "-f", "/dev/null", "-p", str(port), "-h", os.path.join(directory, "host"),
+                    "-o", "ListenAddress=127.0.0.1", "-o", "PidFile=none", "-o", "StrictModes=no", "-o", "UsePAM=no",
+                    "-o", "PermitRootLogin=yes", "-o", "AuthorizedKeysFile=" + os.path.join(directory, "user.pub"))
+        return port, ["ssh", "-F", "none", "-i", os.path.join(directory, "user"), "-o", "StrictHostKeyChecking=no", "-o",
+                      "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
+
+
+class Clients(Programs):
     def proxied(self, port):
         """A proxy before `port`: its own port, without a subport and with the subport `it`."""
         front = free_port()
@@ -76,19 +95,8 @@ class Clients(Scenario):
                 self.command("iperf3", "-c", "127.0.0.1", "-p", str(entry), "-n", "50M", *more)
 
     def test_ssh(self):
-        directory = self.directory()
-        sshd = shutil.which("sshd") or "/usr/sbin/sshd"
-        if getpass.getuser() == "root":
-            os.makedirs("/run/sshd", exist_ok=True)
-        for name in ("host", "user"):
-            self.command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", os.path.join(directory, name))
-        port = free_port()
-        self.daemon(port, sshd, "-D", "-e", "-f", "/dev/null", "-p", str(port), "-h", os.path.join(directory, "host"),
-                    "-o", "ListenAddress=127.0.0.1", "-o", "PidFile=none", "-o", "StrictModes=no", "-o", "UsePAM=no",
-                    "-o", "PermitRootLogin=yes", "-o", "AuthorizedKeysFile=" + os.path.join(directory, "user.pub"))
+        port, ssh = self.sshd()
         front = self.proxied(port)
-        ssh = ["ssh", "-F", "none", "-i", os.path.join(directory, "user"), "-o", "StrictHostKeyChecking=no", "-o",
-               "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
         self.assertEqual(self.command(*ssh, "-p", str(front), "127.0.0.1", "echo through").strip(), "through")
         proxy_command = "ProxyCommand=%s connect 'tcp:127.0.0.1:%d!it'" % (PROGRAM, front)
         self.assertEqual(self.command(*ssh, "-o", proxy_command, "behind-a-subport", "head -c 2000000 /dev/zero | wc -c")

@@ -10,7 +10,8 @@ import tempfile
 import threading
 import unittest
 
-from tests.scenario.harness import PATIENCE, PROGRAM, SIGTERM, TOP, Connpipe, Peer, Scenario, free_port, table, until
+from tests.scenario.harness import (PATIENCE, PROGRAM, SIGTERM, TOP, Connpipe, Peer, Scenario, client_hello, free_port,
+                                    table, until)
 
 sys.path.append("/usr/lib/python3/dist-packages")  # python3-zmq of Debian, also for a python3 from elsewhere
 try:
@@ -31,12 +32,12 @@ class Library(Scenario):
     """The counting library of tests/dylib as lib/x.so. What is bound has its code in every stream (count+…) or in its
     listener (greet:…)."""
 
-    def start(self, bind="count+tcp:$4:0", library="counting1"):
+    def start(self, bind="count+tcp:$4:0", library="counting1", more=""):
         directory = self.directory()
         self.file = os.path.join(directory, "lib", "x.so")
         os.mkdir(os.path.dirname(self.file))
         self.put(library)
-        text = '[counting]\ntype = "dylib"\npath = "lib/x.so"\nbind = "%s"\nto = "echo:"\n' % bind
+        text = '[counting]\ntype = "dylib"\npath = "lib/x.so"\nbind = "%s"\nto = "echo:"\n%s\n' % (bind, more)
         self.notes = os.path.join(directory, "notes")
         self.proxy = Connpipe(text, directory, environment={"COUNTING": self.notes})
         self.processes.append(self.proxy)
@@ -97,6 +98,25 @@ class Reload(Library):
         proxy.wait_log("v1 unload$")
         proxy.wait_log("v1 unmapped")
         self.connect(port)
+        self.stop(loads=2)
+
+    def test_a_router_that_waits_for_first_bytes_keeps_its_code(self):
+        hello = client_hello("a.test")
+        proxy = self.start("tcp:$4:0", more="ask = true")
+        client = self.client(proxy.port())
+        client.send(hello[:20])
+        proxy.wait_log("v1 asks")
+        self.put("counting2")
+        self.reload()
+        client.send(hello[20:])
+        client.expect(hello)
+        proxy.wait_log("v1 sni=a.test")
+        client.close()
+        proxy.wait_log("v1 unmapped")
+        client = self.client(proxy.port())
+        client.send(b"no hello")
+        client.expect(b"no hello")
+        proxy.wait_log("v2 sni=$")
         self.stop(loads=2)
 
     def test_what_is_open_when_the_process_stops(self):
@@ -322,6 +342,19 @@ type = "table"
         client.expect_end()
         process.signal(SIGTERM)
         self.assertEqual(process.wait(), 0)
+
+    def test_router_by_server_name(self):
+        build = build_example(self.directory(), "example-dylib")
+        servers = [self.server(), self.server()]
+        process = self.connpipe('[sticky]\ntype = "dylib"\npath = "%s/librouter{dylib}"\nbind = "tcp:$4:0"\n'
+                                'targets = ["%s", "%s"]\nby_name = true\n' % (build, *(s.address for s in servers)))
+        for name in ("a.test", "b.test", "c.test", "d.test"):
+            number = 2166136261
+            for byte in name.encode():
+                number = (number ^ byte) * 16777619 & 0xffffffff
+            hello = client_hello(name)
+            self.client(process.port()).send_pieces(hello, [7])
+            self.accept(servers[number % 2]).expect(hello)
 
     def test_errors_of_the_examples(self):
         build = build_example(self.directory(), "example-dylib")

@@ -6,7 +6,7 @@ import threading
 import time
 import unittest
 
-from tests.scenario.harness import PROGRAM, TOP, Scenario, free_port, preamble, until
+from tests.scenario.harness import PROGRAM, TOP, Scenario, client_hello, free_port, preamble, until
 
 EXAMPLES = os.path.join(TOP, "lua", "examples")
 MAIN = """
@@ -659,6 +659,78 @@ class Examples(Lua):
             self.accept(server).expect(data)
         self.client(proxy.port()).send(b"\0\0\0\0")
         proxy.wait_log("neither TLS nor SSH nor HTTP")
+
+
+    def test_protocols(self):
+        ssh, http, named, other = (self.server() for _ in range(4))
+        proxy = self.start("protocols", 'bind = "tcp:$4:0"\nssh = "%s"\nhttp = "%s"\n[it.tls]\n"a.test" = "%s"\n'
+                           'default = "%s"' % (ssh.address, http.address, named.address, other.address))
+        for server, data in ((ssh, b"SSH-2.0-x\r\n"), (http, b"GET / HTTP/1.1\r\n\r\n"),
+                             (named, client_hello("A.test")), (other, client_hello("b.test")), (other, client_hello())):
+            self.client(proxy.port()).send(data)
+            self.accept(server).expect(data)
+        self.client(proxy.port()).send(b"\0\0\0\0")
+        proxy.wait_log("neither TLS nor SSH nor HTTP")
+        client = self.client(proxy.port())
+        target = self.accept(ssh)  # which speaks first
+        target.send(b"SSH-2.0-y\r\n")
+        client.expect(b"SSH-2.0-y\r\n")
+
+
+class Facts(Lua):
+    def test_each_fact(self):
+        proxy = self.route("""
+            local words = {}
+            for _, name in ipairs { "proto", "sni", "alpn", "host", "path", "method", "none" } do
+                words[#words + 1] = name .. "=" .. tostring(request:fact(name))
+            end
+            return nil, table.concat(words, " ")""")
+        self.client(proxy.port()).send(client_hello("a.test", ["h2", "http/1.1"]))
+        self.assertIn("proto=tls sni=a.test alpn=h2,http/1.1 host=nil path=nil method=nil none=nil",
+                      proxy.wait_closed())
+        self.client(proxy.port()).send(b"PUT /x?y HTTP/1.1\r\nHost: B.test:80\r\n\r\n")
+        self.assertIn("proto=http sni=nil alpn=nil host=b.test path=/x method=PUT none=nil", proxy.wait_closed(2))
+        self.client(proxy.port()).send(b"\0\0")
+        self.assertIn("proto=nil sni=nil alpn=nil host=nil path=nil method=nil none=nil", proxy.wait_closed(3))
+
+    def test_waits_and_consumes_nothing(self):
+        proxy = self.route('connpipe.sleep(0.01) if request:fact("sni") == "a.test" then return "echo:" end')
+        hello = client_hello("a.test")
+        client = self.client(proxy.port())
+        client.send_pieces(hello, [1, 5, 50])
+        client.expect(hello)
+
+    def test_gives_up_on_the_silent_and_the_slow(self):
+        proxy = self.route('return nil, tostring(request:fact("sni", 0.05)) .. tostring(request:fact("sni", 60))')
+        self.client(proxy.port())
+        self.assertIn("nilnil", proxy.wait_closed())
+        self.client(proxy.port()).send(client_hello("a.test")[:-1])
+        self.assertIn("nilnil", proxy.wait_closed(2))
+
+    def test_client_leaves_while_the_handler_waits(self):
+        proxy = self.route('connpipe.log.info("waiting") request:fact("host", 3600) return "echo:"')
+        client = self.client(proxy.port())
+        client.send(b"GET / HTTP")
+        proxy.wait_log("waiting")
+        client.reset()
+        self.assertRegex(proxy.wait_closed(), "client_gone")
+
+    def test_a_fact_that_a_script_has_set(self):
+        proxy = self.script("""
+            connpipe.converter { id = "named", accept = function(s, argument, request)
+                request:set_fact("sni", argument) return s end }
+            connpipe.router { id = "main", bind = { "named(x.test)+tcp:$4:0" }, route = function(request)
+                return nil, "name " .. request:fact("sni", 3600) end }""")
+        self.client(proxy.port())
+        self.assertIn("name x.test", proxy.wait_closed())
+
+    def test_where_nothing_can_be_waited_for(self):
+        proxy = self.script("""
+            connpipe.converter { id = "early", accept = function(s, argument, request)
+                request:fact("sni") return s end }
+            connpipe.router { id = "main", bind = { "early+tcp:$4:0" }, route = function() return "echo:" end }""")
+        self.refused(proxy.port())
+        proxy.wait_log("only a router's handler can wait for facts")
 
 
 class Reload(Lua):

@@ -263,7 +263,14 @@ Test(plan, converter_that_cannot_accept)
 Test(plan, converter_that_does_not_fit_what_is_below)
 {
 	claim(&a, "byte+msg:127.0.0.1:80", NULL);
-	expect_error("", "the converter \"byte\"", "carries messages");
+	expect_error("", "the converter \"byte\"", "\"msg\" below it carries messages");
+}
+
+Test(plan, converters_in_the_wrong_order)
+{
+	claim(&a, "byte+both+frame+fake:127.0.0.1:80", NULL);
+	expect_error("", "the converter \"byte\" works on bytes, but \"frame\" below it",
+				 "\"frame\" has to stand in front of \"byte\"");
 }
 
 /* ---- Many --------------------------------------------------------------------------------------------------- */

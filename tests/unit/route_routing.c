@@ -205,6 +205,28 @@ Test(routing, target_with_an_accepting_converter_is_a_failure)
 	expect_bad_targets(fake_address(&fake, "front+fake:10.0.0.1:81"), "only works where a connection is accepted");
 }
 
+Test(routing, target_that_carries_messages_for_a_client_of_bytes_is_a_failure)
+{
+	expect_bad_targets(fake_address(&fake, "msg:10.0.0.1:81"), "it carries messages, but the client's stream carries bytes");
+}
+
+Test(routing, target_that_carries_bytes_for_a_client_of_messages_is_a_failure)
+{
+	fake_request(&fake, "frame+fake:127.0.0.1:80");
+	fake.request.address = fake_address(&fake, "fake:127.0.0.1:9"); /* what other routers asked about does not count */
+	expect_bad_targets(fake_address(&fake, "fake:10.0.0.1:81"), "it carries bytes, but the client's stream carries messages");
+}
+
+Test(routing, target_that_suits_both_suits_messages)
+{
+	struct fake_router front;
+	fake_request(&fake, "frame+fake:127.0.0.1:80");
+	fake_router_init(&fake, &front, "front", say_targets);
+	front.targets[0] = fake_address(&fake, "frame+fake:10.0.0.1:81");
+	front.targets[1] = fake_address(&fake, "any:10.0.0.1:81");
+	cr_assert_eq(fake_start(&fake, &front), CP_OK);
+}
+
 /* ---- Chains ------------------------------------------------------------------------------------------------- */
 
 Test(routing, next_router_is_asked_about_the_same_address)

@@ -15,8 +15,18 @@ struct table_test {
 	struct report report;
 	struct generation *generation;
 	struct plan *plan;
-	char *explained; /* lines of the last question */
+	char *explained;  /* lines of the last question */
+	uint64_t wait_ms; /* how long it would wait for bytes */
 	char answer[2048];
+};
+
+/** Who connects, what it has sent so far, and what layers have told about it. */
+struct table_client {
+	struct cp_peer peer;
+	const char *bytes;
+	size_t length;
+	bool more;         /* may come */
+	const char *facts; /* `name=value name=value`; a name without a value is known to have none; NULL: no facts */
 };
 
 /** Load a whole configuration. @param directory  or "/": where files are */
@@ -29,8 +39,8 @@ void table_test_end(struct table_test *test);
 const char *table_test_ask(struct table_test *test, const char *router, const char *address, const char *peer);
 /** Likewise `front`, with a subport that need not be text. */
 const char *table_test_ask_named(struct table_test *test, const char *address, const char *name, size_t length);
-/** Likewise `front`, with one fact. */
-const char *table_test_ask_fact(struct table_test *test, const char *address, const char *fact, const char *value);
+/** Likewise `front`, about this client; `wants bytes`: more of them would tell. */
+const char *table_test_ask_client(struct table_test *test, const char *address, const struct table_client *client);
 
 /** Load a whole configuration. @return what was logged meanwhile, without times, levels and systems; malloc */
 char *table_test_load_logged(struct table_test *test, const char *text);

@@ -128,7 +128,7 @@ Test(table_errors, conditions)
 	table_test_errors(
 		WHEN("1", "1") WHEN("2", "{}") WHEN("3", "{ from = [] }") WHEN("4", "{ from = 1 }")
 			WHEN("5", "{ from = [\"::1\", \"10.0.0.1/8\", \"x\", \"2001:db8::1/45\", \"10.0.0.0/33\"] }")
-				WHEN("6", "{ frm = \"::1\" }") WHEN("7", "{ sni = \"a\", from = \"::1\" }"),
+				WHEN("6", "{ frm = \"::1\" }") WHEN("7", "{ sni = [], from = \"::1\" }"),
 		"config.toml:4:24: expected a table of conditions, as { from = \"10.0.0.0/8\" }, found an integer\n"
 		"config.toml:5:24: expected at least one condition, found an empty table; without `when` a route always holds\n"
 		"config.toml:6:33: expected at least one block of addresses, found an empty list\n"
@@ -142,17 +142,148 @@ Test(table_errors, conditions)
 		"config.toml:8:78: expected an IP address or a block of them, as \"10.0.0.0/8\" or \"2001:db8::/32\", found "
 		"\"10.0.0.0/33\"\n"
 		"config.toml:9:26: unknown key \"frm\", did you mean \"from\"?\n"
-		"config.toml:10:32: the condition \"sni\" is not available yet; \"from\" is\n");
+		"config.toml:10:32: expected at least one string, found an empty list\n");
 }
 
-Test(table_errors, every_known_condition_says_that_it_is_not_available)
+Test(table_errors, names_that_could_never_match)
 {
+	table_test_errors(
+		WHEN("1", "{ sni = 1 }") WHEN("2", "{ sni = [\"a\", \"\"] }") WHEN("3", "{ sni = \"www.*.org\" }")
+			WHEN("4", "{ host = [\"a..b\", \".a\", \"*.\", \".\"] }") WHEN("5", "{ host = \"example.org:80\" }")
+				WHEN("6", "{ sni = \"b\u00fccher.example\" }") WHEN("7", "{ host = [\"[::1\", \"[1.2.3.4]\"] }")
+					WHEN("8", "{ sni = \"a b\" }") WHEN("9", "{ sni = \"*a\" }"),
+		"config.toml:4:32: expected a string, or a list of strings any of which may match, found an integer\n"
+		"config.toml:5:38: expected something to compare with, found \"\"\n"
+		"config.toml:6:37: \"*\" stands for whole labels in front, as in \"*.example.org\", or for the whole name\n"
+		"config.toml:7:37: expected a label: a name has none that are empty\n"
+		"config.toml:7:43: expected a label: a name has none that are empty\n"
+		"config.toml:7:51: expected a label: a name has none that are empty\n"
+		"config.toml:7:55: expected a label: a name has none that are empty\n"
+		"config.toml:8:45: expected a name without a port\n"
+		"config.toml:9:34: expected the name as clients send it: in ASCII, with \"xn--\"\n"
+		"config.toml:10:34: expected an IPv6 address in the brackets, as \"[2001:db8::1]\"\n"
+		"config.toml:10:42: expected an IPv6 address in the brackets, as \"[2001:db8::1]\"\n"
+		"config.toml:11:34: expected letters, digits, \"-\" and \"_\" with dots between them\n"
+		"config.toml:12:33: \"*\" stands for whole labels in front, as in \"*.example.org\", or for the whole name\n");
+}
+
+Test(table_errors, names_that_are_too_long)
+{
+	char label[65], routes[1024];
+	memset(label, 'a', 64);
+	label[64] = '\0';
+	snprintf(routes, sizeof(routes),
+			 WHEN("1", "{ sni = \"b.%s\" }") WHEN("2", "{ sni = \"%.62s.%.62s.%.62s.%.62s.x\" }"), label, label, label,
+			 label, label);
+	table_test_errors(routes, "config.toml:4:35: a label has at most 63 characters\n");
+	snprintf(routes, sizeof(routes), WHEN("1", "{ sni = \"%.63s.%.63s.%.63s.%.63s\" }"), label, label, label, label);
+	table_test_errors(routes, "config.toml:4:32: a name has at most 253 characters\n");
+}
+
+Test(table_errors, paths_methods_and_protocols_that_could_never_match)
+{
+	table_test_errors(
+		WHEN("1", "{ path = \"api/*\" }") WHEN("2", "{ path = \"/a*b\" }") WHEN("3", "{ path = \"/a?b=1\" }")
+			WHEN("4", "{ path = \"/a b\" }") WHEN("5", "{ method = \"GET /\" }") WHEN("6", "{ alpn = \"h2,http/1.1\" }")
+				WHEN("7", "{ proto = [\"tls\", \"htp\"] }") WHEN("8", "{ proto = \"pop3\" }"),
+		"config.toml:4:33: expected a path, as \"/status\" or \"/api/*\", found \"api/*\"\n"
+		"config.toml:5:36: \"*\" stands only at the end, for whatever the path goes on with\n"
+		"config.toml:6:36: expected a path alone: what is compared has no query\n"
+		"config.toml:7:36: expected a path as clients send it, with %XX for what cannot stand in it\n"
+		"config.toml:8:39: expected a method of HTTP in capital letters, as \"GET\"\n"
+		"config.toml:9:36: expected the name of a protocol, as \"h2\" or \"http/1.1\": what has commas or is not ASCII "
+		"is not looked at; several make a list: [\"h2\", …]\n"
+		"config.toml:10:42: unknown protocol \"htp\", did you mean \"http\"?; there are tls, ssh, http, connpipe and "
+		"the "
+		"patterns of this table's `sniff`\n"
+		"config.toml:11:34: unknown protocol \"pop3\"; there are tls, ssh, http, connpipe and the patterns of this "
+		"table's `sniff`\n");
+}
+
+/* ---- Protocols ---------------------------------------------------------------------------------------------- */
+
+#define SNIFF(lines) FRONT "[front.sniff]\n" lines "[front.routes]\n\"byte:*4:1\" = \"byte:a:1\"\n"
+
+Test(table_errors, patterns)
+{
+	table_test_all_errors(
+		"/",
+		SNIFF("a = 1\n"
+			  "b = \"\"\n"
+			  "c = {}\n"
+			  "d = { hex = \"00\", silent = \"1s\" }\n"
+			  "e = { hex = \"00 0\" }\n"
+			  "f = { hex = \"0x16\" }\n"
+			  "g = { hex = \"?? ??\" }\n"
+			  "h = { text = \"a\", offset = 16896 }\n"
+			  "i = { text = \"ab\", offset = 16895 }\n"
+			  "j = { text = \"a\", timeout = \"0s\" }\n"
+			  "k = { silent = \"2h\" }\n"
+			  "l = { silent = \"1s\", offset = 1, timeout = \"1s\" }\n"
+			  "m = { tex = \"a\" }\n"
+			  "\"n o\" = \"a\"\n"
+			  "p = { hex = \"\" }\n"
+			  "q = { hex = 16 }\n"
+			  "r = { text = \"a\", timeout = 5 }\n"),
+		"config.toml:4:5: expected a text that clients begin with, or a table with `text`, `hex` or `silent`, found an "
+		"integer\n"
+		"config.toml:5:5: expected at least one character, found an empty string\n"
+		"config.toml:6:5: expected one of `text`, `hex` and `silent`, found none of them\n"
+		"config.toml:7:28: expected one of `text`, `hex` and `silent`, found `hex` and `silent`\n"
+		"config.toml:8:18: expected bytes of two hexadecimal digits each, \"?\" for any digit, as \"16 03 0?\"\n"
+		"config.toml:9:15: expected bytes of two hexadecimal digits each, \"?\" for any digit, as \"16 03 0?\"\n"
+		"config.toml:10:13: expected at least one digit that is no \"?\"\n"
+		"config.toml:11:28: expected an integer from 0 to 16895, found the integer 16896\n"
+		"config.toml:12:5: at most 16896 bytes are looked at, these end behind 16897\n"
+		"config.toml:13:29: expected a time from \"1ms\" to \"1h\"\n"
+		"config.toml:14:16: expected a time from \"1ms\" to \"1h\"\n"
+		"config.toml:15:31: `offset` is for `text` and `hex`: who says nothing has no bytes\n"
+		"config.toml:15:44: `timeout` is for `text` and `hex`: `silent` is a time already\n"
+		"config.toml:16:5: expected one of `text`, `hex` and `silent`, found none of them\n"
+		"config.toml:16:7: unknown key \"tex\", did you mean \"text\"?\n"
+		"config.toml:17:2: expected a name of 1 to 64 letters, digits, \".\", \"_\" and \"-\", found \"n o\"\n"
+		"config.toml:18:13: expected at least one digit that is no \"?\"\n"
+		"config.toml:19:13: expected hexadecimal digits in a string, as \"16 03 0?\", found an integer\n"
+		"config.toml:20:29: expected a duration such as \"5s\", found the integer 5\n");
+}
+
+Test(table_errors, protocols_known_without_a_pattern)
+{
+	table_test_all_errors(
+		"/",
+		SNIFF("tls = \"abc\"\nssh = { text = \"SSH\" }\nhttp = { timeout = \"1s\", text = \"a\" }\n"
+			  "connpipe = {}\n"),
+		"config.toml:4:7: expected { timeout = … } and nothing else: \"tls\" is known without a pattern\n"
+		"config.toml:5:7: expected { timeout = … } and nothing else: \"ssh\" is known without a pattern\n"
+		"config.toml:6:8: expected { timeout = … } and nothing else: \"http\" is known without a pattern\n"
+		"config.toml:7:12: expected { timeout = … } and nothing else: \"connpipe\" is known without a "
+		"pattern\n");
+}
+
+Test(table_errors, sniff_that_is_no_table)
+{
+	table_test_all_errors("/", FRONT "sniff = \"tls\"\nroutes = {}\n",
+						  "config.toml:3:9: expected a table of protocols, as { smtp = \"EHLO \" }, found a string\n");
+}
+
+Test(table_errors, too_many_patterns)
+{
+	char *text, *reported = NULL;
+	size_t length;
 	struct table_test test;
-	table_test_load(&test, "/",
-					FRONT "[front.routes]\n" WHEN("1", "{ sni = 1, alpn = 1, proto = 1, host = 1, path = 1 }"));
-	cr_assert_eq(test.report.count, 5);
-	for (size_t i = 0; i < 5; i++)
-		cr_expect(strstr(test.report.entries[i].message, "is not available yet"));
+	FILE *file = open_memstream(&text, &length);
+	fputs(FRONT "[front.sniff]\n", file);
+	for (int i = 0; i < 66; i++)
+		fprintf(file, "p%02d = \"a\"\n", i);
+	fputs("[front.routes]\n\"byte:*4:1\" = { when = { proto = \"p63\" }, to = \"byte:a:1\" }\n", file);
+	fclose(file);
+	table_test_load(&test, "/", text);
+	file = open_memstream(&reported, &length);
+	report_print(&test.report, file, "");
+	fclose(file);
+	cr_expect_str_eq(reported, "config.toml:68:1: a table has at most 64 patterns\n");
+	free(reported);
+	free(text);
 	table_test_end(&test);
 }
 
@@ -168,10 +299,30 @@ Test(table_errors, targets)
 					  "\"byte:*4:5\" = \"byte:a:1!*\"\n",
 					  "config.toml:4:23: port \"port\", expected a number from 0 to 65535\n"
 					  "config.toml:5:15: expected an address that can be connected to, but \"deaf\" cannot connect\n"
-					  "config.toml:6:15: \"pack\" carries messages, but the route's key \"byte\" carries bytes\n"
-					  "config.toml:7:15: \"byte\" carries bytes, but the route's key \"pack\" carries messages\n"
+					  "config.toml:6:15: \"pack:a:1\" carries messages, but the route's key \"byte:0.0.0.0:3\" carries bytes; "
+					  "\"frame+byte:0.0.0.0:3\" would carry messages, too\n"
+					  "config.toml:7:15: \"byte:a:1\" carries bytes, but the route's key \"pack:0.0.0.0:4\" carries messages; "
+					  "\"frame+byte:a:1\" would carry messages, too\n"
 					  "config.toml:8:15: expected the name of a subport behind \"!\": \"*\" stands only in keys; "
 					  "\"!{multiplex}\" hands the client's on\n");
+}
+
+Test(table_errors, messages_behind_references)
+{
+	const char *config = "[b]\ntype = \"table\"\nbind = false\n[b.routes]\n"
+						 "\"byte:*4:9\" = [{ when = { from = [\"10.0.0.0/8\"] }, to = \">c byte:*4:9\" }, "
+						 "{ to = \"both:a:1\" }]\n"
+						 "[c]\ntype = \"table\"\nbind = false\n[c.routes]\n\"byte:*4:9\" = [\"both:a:1\", \"byte:a:2\"]\n"
+						 "[a]\ntype = \"table\"\n[a.routes]\n"
+						 "\"pack:*4:1\" = \">b byte:*4:9\"\n"
+						 "\"byte:*4:2\" = \">b byte:*4:9\"\n"
+						 "\"pack:*4:3\" = \">stub\"\n"
+						 "\"pack:*4:4\" = [{ when = { from = [\"10.0.0.0/8\"] }, to = \">c byte:*4:9\" }]\n";
+	table_test_all_errors("/", config,
+						  "config.toml:14:15: \"pack:0.0.0.0:1\" carries messages, but the router \"c\", asked from here, "
+						  "leads to \"byte:a:2\", which carries bytes\n"
+						  "config.toml:17:57: \"pack:0.0.0.0:4\" carries messages, but the router \"c\", asked from here, "
+						  "leads to \"byte:a:2\", which carries bytes\n");
 }
 
 Test(table_errors, references)
@@ -244,6 +395,27 @@ Test(table_warnings, facts_that_a_converter_or_another_router_may_find_out)
 						"[asked]\ntype = \"table\"\nbind = false\n[asked.routes]\n"
 						"\"byte:*4:2\" = \"byte:{region}:1\"\n",
 						"");
+}
+
+Test(table_warnings, protocols_that_no_route_asks_for)
+{
+	table_test_warnings(FRONT "[front.sniff]\n"
+							  "used = \"a\"\nunused = \"b\"\ntls = { timeout = \"1s\" }\nhttp = { timeout = \"1s\" }\n"
+							  "ssh = { timeout = \"1s\" }\n"
+							  "[front.routes]\n"
+							  "\"byte:*4:1\" = { when = { proto = \"used\", host = \"a\" }, to = \"byte:{sni}:1\" }\n",
+						"config.toml:8:7: no route of this table asks for \"ssh\"\n"
+						"config.toml:5:10: no route of this table asks for \"unused\"\n");
+}
+
+Test(table_warnings, conditions_that_never_hold_together)
+{
+	table_test_warnings(
+		FRONT "[front.routes]\n"
+			  "\"byte:*4:1\" = { when = { sni = \"a\", path = \"/\" }, to = \"byte:a:1\" }\n"
+			  "\"wrap+byte:*4:2\" = { when = { sni = \"a\", path = \"/\" }, to = \"byte:a:1\" }\n",
+		"config.toml:4:24: this never holds: what is inside TLS (host, path, method) can be seen beside "
+		"sni and alpn only where the key takes TLS off\n");
 }
 
 Test(table_warnings, rules_that_are_never_reached)

@@ -1,5 +1,7 @@
 #include "table.h"
 
+#include "loop/loop.h"
+
 #include "base/memory.h"
 
 #include <criterion/criterion.h>
@@ -242,21 +244,50 @@ static void no_change(struct routing *routing)
 	(void)routing;
 }
 
+/** `name=value name=value`; a name without a value is known to have none. */
+static void set_facts(struct cp_request *request, const char *facts)
+{
+	char *words = strdup(facts), *rest = NULL;
+	for (char *word = strtok_r(words, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+		char *value = strchr(word, '=');
+		cr_assert(value);
+		*value++ = '\0';
+		struct cp_value fact = *value ? cp_string(value, strlen(value)) : cp_null();
+		if (*value)
+			fact.as.s = cp_arena_strdup(cp_request_arena(request), value);
+		cp_request_set_fact(request, word, &fact);
+	}
+	free(words);
+}
+
 static const char *ask(struct table_test *test, const char *router, const struct cp_address *address,
-					   const struct cp_peer *peer, const char *fact, const char *value)
+					   const struct table_client *client)
 {
 	struct cp_request request = {0};
 	struct routing routing = {0};
-	request_init(&request, NULL, test->generation->scope, address, peer);
-	if (fact)
-		cp_request_set_fact(&request, fact, &(struct cp_value){CP_STRING, (uint32_t)strlen(value), {.s = value}});
+	struct cp_error error;
+	struct cp_loop *loop = loop_new(0, &error);
+	cr_assert(loop);
+	request_init(&request, loop, test->generation->scope, address, &client->peer);
+	request.peeked = client->bytes;
+	request.peeked_length = client->length;
+	request.peeked_end = !client->more;
+	request.silence_ms = 3000;
+	set_facts(&request, client->facts ? client->facts : "");
 	free(test->explained);
 	test->explained = NULL;
 	request.explain = on_line;
 	request.explain_arg = test;
 	routing_start(&routing, &request, cp_scope_router(test->generation->scope, router), no_change, NULL);
-	print_answer(test, &routing);
+	if (routing.wanting_bytes) {
+		snprintf(test->answer, sizeof(test->answer), "wants bytes");
+		test->wait_ms = routing.answer.timeout_ms;
+		routing_cancel(&routing);
+	} else {
+		print_answer(test, &routing);
+	}
 	request_deinit(&request);
+	loop_free(loop);
 	return test->answer;
 }
 
@@ -272,10 +303,10 @@ static const struct cp_address *parse(struct table_test *test, struct cp_arena *
 const char *table_test_ask(struct table_test *test, const char *router, const char *address, const char *peer)
 {
 	struct cp_arena *arena = cp_arena_new(0);
-	struct cp_peer from = {.port = 1234};
+	struct table_client client = {.peer.port = 1234};
 	if (peer)
-		cr_assert(cp_ip_parse(peer, strlen(peer), &from.ip));
-	ask(test, router, parse(test, arena, address), &from, NULL, NULL);
+		cr_assert(cp_ip_parse(peer, strlen(peer), &client.peer.ip));
+	ask(test, router, parse(test, arena, address), &client);
 	cp_arena_free(arena);
 	return test->answer;
 }
@@ -285,15 +316,15 @@ const char *table_test_ask_named(struct table_test *test, const char *address, c
 	struct cp_arena *arena = cp_arena_new(0);
 	const struct cp_address *named = cp_address_with_multiplex(parse(test, arena, address), arena, name, length);
 	cr_assert(named);
-	ask(test, "front", named, &(struct cp_peer){0}, NULL, NULL);
+	ask(test, "front", named, &(struct table_client){0});
 	cp_arena_free(arena);
 	return test->answer;
 }
 
-const char *table_test_ask_fact(struct table_test *test, const char *address, const char *fact, const char *value)
+const char *table_test_ask_client(struct table_test *test, const char *address, const struct table_client *client)
 {
 	struct cp_arena *arena = cp_arena_new(0);
-	ask(test, "front", parse(test, arena, address), &(struct cp_peer){0}, fact, value);
+	ask(test, "front", parse(test, arena, address), client);
 	cp_arena_free(arena);
 	return test->answer;
 }

@@ -34,7 +34,8 @@ Test(table_templates, every_field)
 	NAMED("web:*4:6/a/b", "m", "web:a:1/a/b!m");
 	NAMED("byte:*4:7", "y", "web:a:1/x/y");
 	cr_expect_str_eq(table_test_ask(&test, "front", "byte:*4:9", NULL), "byte:0.0.0.0:19");
-	cr_expect_str_eq(table_test_ask_fact(&test, "byte:*4:8!x", "sni", "example.org"), "byte:example.org:1");
+	struct table_client client = {.facts = "sni=example.org"};
+	cr_expect_str_eq(table_test_ask_client(&test, "byte:*4:8!x", &client), "byte:example.org:1");
 	cr_expect_str_eq(table_test_ask(&test, "front", "byte:*4:8!x", NULL),
 					 REFUSED "byte:{sni}:1: this connection has no sni");
 	table_test_end(&test);

@@ -6,14 +6,17 @@ import os
 import select
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from . import proxies, system
+from . import proxies, system, tls
+from .tls import Tls
 
 LOAD = os.path.join(proxies.TOOLS, "load")
 MESSAGE = 64
 GB = 1e9
 IDLE_MOST = 9000
+IDLE_TLS = 2000
+WRONG = ("refused", "reset", "cut_short", "wrong_bytes", "wrong_tls", "other")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Load:
     workers: int = 1
     variants: tuple = ()
     realtime: bool = False
+    tls: Tls = None
 
 
 TIMES = ("p50_us", "p99_us", "p999_us")
@@ -93,6 +97,14 @@ IDLE = Load(
     (Clients("idle", IDLE_MOST, "echo"),),
     ("memory",),
 )
+TLS_IDLE = Load(
+    "tls-idle",
+    "connections under TLS 1.3 that are silent, %d of them" % IDLE_TLS,
+    "connection",
+    (Clients("idle", IDLE_TLS, "echo"),),
+    ("memory",),
+    tls=Tls(),
+)
 BESIDE = Load(
     "beside",
     "one ping-pong beside 25 connections of bulk data each way",
@@ -101,6 +113,20 @@ BESIDE = Load(
     ("p99_us", "p50_us", "p999_us", "rate"),  # processor time would be that of two kinds of work
     realtime=True,
 )
+
+
+def under_tls(load, spoken=Tls()):
+    """The same load, and the proxy ends TLS."""
+    return replace(load, name="tls-" + load.name, about=load.about + ", under TLS 1.3", variants=(), tls=spoken)
+
+
+def handshake(what, spoken):
+    name = "%s-%s" % ("tls" if spoken.version == "1.3" else "tls12", what)
+    about = "connect, TLS %s handshake (%s, %s), %d bytes there and back, close; 50 at a time" % (
+        spoken.version, spoken.key.upper(), "resumed" if spoken.resume else "full", MESSAGE)
+    clients = (Clients("churn", 50, "echo"),)
+    return Load(name, about, "connection", clients, SPEED + TIMES, tls=spoken)
+
 
 # Connecting comes last: the sockets that it leaves in TIME_WAIT expire a minute later, which is work for the kernel.
 LOADS = {
@@ -117,10 +143,21 @@ LOADS = {
         bulk("down", 32, workers=2),
         BESIDE,
         IDLE,
+        under_tls(pingpong(1)),
+        under_tls(pingpong(50)),
+        under_tls(bulk("up", 4)),
+        under_tls(bulk("down", 4)),
+        TLS_IDLE,
         connect(1),
         connect(50, variants=("connpipe!",)),
         connect(50, workers=2),
         connect(50, server=True),
+        handshake("ecdsa", Tls()),
+        handshake("rsa", Tls(key="rsa")),
+        handshake("resumed", Tls(resume=True)),
+        handshake("ecdsa", Tls("1.2")),
+        handshake("rsa", Tls("1.2", key="rsa")),
+        handshake("resumed", Tls("1.2", resume=True)),
     )
 }
 
@@ -165,7 +202,7 @@ class Talker:
     def result(self, patience):
         """What a client counted; anything but success is a failure."""
         result = json.loads(self.hear(patience))
-        wrong = {k: result[k] for k in ("refused", "reset", "cut_short", "wrong_bytes", "other") if result[k]}
+        wrong = {k: result[k] for k in WRONG if result[k]}
         if wrong or not result["ok"]:
             counts = ", ".join("%d %s" % (count, what.replace("_", " ")) for what, count in wrong.items())
             raise system.Failure("%s: %d ok, %s" % (" ".join(self.words[1:]), result["ok"], counts or "no failure"))
@@ -218,8 +255,9 @@ class Targets:
 class Bench:
     """Measures a load through a running contender."""
 
-    def __init__(self, targets, seconds, idle_connections):
+    def __init__(self, targets, certificates, seconds, idle_connections):
         self.targets = targets
+        self.certificates = certificates
         self.seconds = seconds
         self.idle_connections = idle_connections
         self.cpus = sorted(os.sched_getaffinity(0))
@@ -229,6 +267,14 @@ class Bench:
         if len(self.cpus) > load.workers:
             return self.cpus[: load.workers], self.cpus[load.workers :]
         return self.cpus, self.cpus
+
+    def certificate(self, load):
+        return self.certificates.get(load.tls.key) if load.tls else None
+
+    def tls_words(self, load, contender):
+        if not load.tls:
+            return []
+        return load.tls.words(self.certificate(load)) + (["-S"] if contender.silent_end else [])
 
     def measure(self, load, proxy):
         if load.figures == ("memory",):
@@ -240,7 +286,7 @@ class Bench:
         started = []
         for i, clients in enumerate(load.clients):
             words = clients.words(proxy.port(clients.way), seconds, proxy.contender.subport)
-            talker = Talker(words, self.placement(load)[1], load.realtime and i == 0)
+            talker = Talker(words + self.tls_words(load, proxy.contender), self.placement(load)[1], load.realtime and i == 0)
             stack.callback(talker.close)
             started.append(talker)
         for talker in started:
@@ -274,13 +320,15 @@ class Bench:
 
     def memory(self, load, proxy):
         before = system.private_bytes(proxy.pids())
-        words = [LOAD, "idle", str(proxy.port("echo")), "-c", str(self.idle_connections)]
+        connections = min(load.clients[0].connections, self.idle_connections)
+        words = [LOAD, "idle", str(proxy.port("echo")), "-c", str(connections)]
+        words += self.tls_words(load, proxy.contender)
         with contextlib.closing(Talker(words, self.placement(load)[1])) as client:
             client.hear(60)
             after = system.private_bytes(proxy.pids())
             client.process.stdin.close()
             client.result(60)  # they were all alive
-        return {"memory": (after - before) / self.idle_connections}
+        return {"memory": (after - before) / connections}
 
 
 def figures(load, results, elapsed, own, total):
@@ -292,4 +340,8 @@ def figures(load, results, elapsed, own, total):
     values = {"cpu": own / units * scale, "total": total / units * scale, "rate": units / results[-1]["seconds"]}
     values.update({name: results[0][name] for name in TIMES})
     values["busy"] = own / elapsed
-    return {name: values[name] for name in (*load.figures, "busy")}
+    extra = ("busy",)
+    if load.tls and load.unit == "connection":
+        values["tickets"] = tls.check(load, results)
+        extra = ("busy", "tickets")
+    return {name: values[name] for name in (*load.figures, *extra)}

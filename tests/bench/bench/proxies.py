@@ -10,7 +10,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-from . import system
+from . import system, tls
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 CONNPIPE = os.path.abspath(os.environ.get("CONNPIPE") or os.path.join(TOP, "build", "connpipe"))
@@ -35,6 +35,8 @@ class Contender:
     variant_of = None
     label = ""
     subport = None
+    tls = True
+    silent_end = False  # ends a direction under TLS without close_notify
 
     def missing(self):
         """What has to be done before it can run, or None."""
@@ -43,8 +45,8 @@ class Contender:
     def version(self):
         return None
 
-    def prepare(self, directory, ways, workers, descriptors):
-        """Write the configuration. Returns the command."""
+    def prepare(self, directory, ways, workers, descriptors, certificate):
+        """Write the configuration; with a certificate, TLS ends here. Returns the command."""
         raise NotImplementedError
 
 
@@ -64,6 +66,15 @@ class Connpipe(Contender):
     name = "connpipe"
     program = CONNPIPE
     key = "tcp:$4:%d"
+    site = """[site]
+type = "tls"
+certificate = "%s"
+key = "%s"
+min_version = "1.2"
+ciphers = "%s"
+ciphersuites = "%s"
+groups = "%s"
+"""
 
     def missing(self):
         if not os.access(self.program, os.X_OK):
@@ -73,8 +84,12 @@ class Connpipe(Contender):
     def version(self):
         return run(self.program, "version").strip().removeprefix("connpipe ")
 
-    def prepare(self, directory, ways, workers, descriptors):
-        routes = "".join('"%s" = "tcp:$4:%d"\n' % (self.key % way.port, way.target) for way in ways)
+    def prepare(self, directory, ways, workers, descriptors, certificate):
+        key, site = self.key, ""
+        if certificate:
+            key = "tls(site)+" + key
+            site = self.site % (certificate.path, certificate.key, certificate.cipher, tls.SUITE, tls.GROUP)
+        routes = "".join('"%s" = "tcp:$4:%d"\n' % (key % way.port, way.target) for way in ways)
         write(
             directory,
             "config.toml",
@@ -83,11 +98,11 @@ workers = %d
 log = { level = "warn" }
 admin = "off"
 limits = { connections = %d }
-[bench]
+%s[bench]
 type = "table"
 [bench.routes]
 %s"""
-            % (workers, descriptors // 2, routes),
+            % (workers, descriptors // 2, site, routes),
         )
         return [self.program, "--config", directory]
 
@@ -121,10 +136,16 @@ class HAProxy(Contender):
         found = re.search(r"version (\S+)", run("haproxy", "-v"))
         return found and found[1]
 
-    def prepare(self, directory, ways, workers, descriptors):
+    def bind(self, certificate):
+        if not certificate:
+            return ""
+        words = (certificate.both, tls.GROUP, certificate.cipher, tls.SUITE)
+        return " ssl crt %s curves %s ciphers %s ciphersuites %s ssl-min-ver TLSv1.2" % words
+
+    def prepare(self, directory, ways, workers, descriptors, certificate):
         connections = (descriptors - 200) // self.descriptors_each
-        listen = "listen %s\n  bind 127.0.0.1:%d\n  server s 127.0.0.1:%d\n"
-        listens = "".join(listen % (way.name, way.port, way.target) for way in ways)
+        listen = "listen %s\n  bind 127.0.0.1:%d%s\n  server s 127.0.0.1:%d\n"
+        listens = "".join(listen % (way.name, way.port, self.bind(certificate), way.target) for way in ways)
         path = write(
             directory,
             "haproxy.cfg",
@@ -154,6 +175,8 @@ class HAProxySplice(HAProxy):
 
 class Nginx(Contender):
     name = "nginx"
+    silent_end = True
+
     def missing(self):
         if shutil.which("nginx") and (os.path.exists(NGINX_MODULE) or "--with-stream " in run("nginx", "-V")):
             return None
@@ -163,10 +186,21 @@ class Nginx(Contender):
         found = re.search(r"nginx/(\S+)", run("nginx", "-v"))
         return found and found[1]
 
-    def prepare(self, directory, ways, workers, descriptors):
-        servers = "".join(
-            "  server { listen 127.0.0.1:%d; proxy_pass 127.0.0.1:%d; }\n" % (way.port, way.target) for way in ways
-        )
+    def settings(self, certificate):
+        if not certificate:
+            return ""
+        words = (certificate.path, certificate.key, tls.GROUP, certificate.cipher, tls.SUITE)
+        return """  ssl_certificate %s;
+  ssl_certificate_key %s;
+  ssl_ecdh_curve %s;
+  ssl_ciphers %s;
+  ssl_conf_command Ciphersuites %s;
+  ssl_protocols TLSv1.2 TLSv1.3;
+""" % words
+
+    def prepare(self, directory, ways, workers, descriptors, certificate):
+        server = "  server { listen 127.0.0.1:%d%s; proxy_pass 127.0.0.1:%d; }\n"
+        servers = "".join(server % (way.port, " ssl" if certificate else "", way.target) for way in ways)
         module = "load_module %s;\n" % NGINX_MODULE if os.path.exists(NGINX_MODULE) else ""
         path = write(
             directory,
@@ -182,20 +216,21 @@ stream {
   proxy_timeout 1h;
   proxy_connect_timeout 10s;
   proxy_half_close on;
-%s}
+%s%s}
 """
-            % (workers, descriptors, directory, descriptors - 200, servers),
+            % (workers, descriptors, directory, descriptors - 200, self.settings(certificate), servers),
         )
         return [shutil.which("nginx"), "-e", "stderr", "-p", directory, "-c", path]
 
 
 class Floor(Contender):
     name = "floor"
+    tls = False
 
     def missing(self):
         return None if os.access(os.path.join(TOOLS, "floor"), os.X_OK) else "there is no %s/floor: build it" % TOOLS
 
-    def prepare(self, directory, ways, workers, descriptors):
+    def prepare(self, directory, ways, workers, descriptors, certificate):
         pairs = [str(number) for way in ways for number in (way.port, way.target)]
         return [os.path.join(TOOLS, "floor"), "-w", str(workers), *pairs]
 
@@ -207,12 +242,12 @@ MAIN = [name for name, contender in CONTENDERS.items() if not contender.variant_
 class Running:
     """A contender that runs, in a directory of its own. A context: it ends with it."""
 
-    def __init__(self, contender, directory, targets, workers, cpus, descriptors):
+    def __init__(self, contender, directory, targets, workers, cpus, descriptors, certificate=None):
         self.contender = contender
         ports = system.free_ports(len(targets))
         self.ways = [Way(name, port, target) for (name, target), port in zip(targets.items(), ports)]
         self.log = os.path.join(directory, "log")
-        words = contender.prepare(directory, self.ways, workers, descriptors)
+        words = contender.prepare(directory, self.ways, workers, descriptors, certificate)
         with open(self.log, "wb") as log:
             self.process = system.start(words, cpus, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
