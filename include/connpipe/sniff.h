@@ -11,8 +11,9 @@
  *     path    HTTP/1          the path without its query; null: none
  *     method  HTTP/1          as it stands; null: none
  *
- * A fact that is null is settled, too: the client speaks something else, was too slow, or has ended. A fact that a
- * layer has given (TLS that was terminated tells sni and alpn; alpn is the one that was agreed on) is not looked for.
+ * A fact that is null is settled, too: the client speaks something else, was too slow, has ended, or what it sent is
+ * malformed or can be understood in two ways (two Host fields, say). A fact that a layer has given (TLS that was
+ * terminated tells sni and alpn; alpn is the one that was agreed on) is not looked for.
  *
  * Looking ends at the first certain answer. Patterns come before the protocols known here, and of two that could both
  * match the bytes so far the first one is waited for, so that the answer does not depend on how bytes were cut.

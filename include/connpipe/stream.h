@@ -157,11 +157,14 @@ static inline void cp_stream_notify(struct cp_stream *s, unsigned events)
 
 /** A stream that reads as `bytes` first and then as `lower`, and otherwise is `lower`: for layers that have read more
  * than was theirs. When the bytes are gone, descriptors are lent again. Bytes only.
- * @param bytes  copied  @param owner  whose code put it there (pinned); may be NULL
+ * @param bytes  copied
+ * @param hints  of the read that got the last of them: with CP_READ_DRAINED, and if `lower` has not called since, the
+ *               read that hands them out says so, too
+ * @param owner  whose code put it there (pinned); may be NULL
  * Ownership: takes `lower`, whose user it becomes.
  * @return NULL when out of memory: `lower` is still the caller's */
 CP_API struct cp_stream *cp_stream_with_prefix(struct cp_stream *lower, const void *bytes, size_t length,
-											   struct cp_system *owner);
+											   unsigned hints, struct cp_system *owner);
 
 /* ---- The stream over a socket ------------------------------------------------------------------------------- */
 

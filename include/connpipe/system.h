@@ -18,6 +18,7 @@
 #include <connpipe/error.h>
 #include <connpipe/router.h>
 #include <connpipe/settings.h>
+#include <connpipe/sniff.h>
 
 CP_BEGIN_DECLS
 
@@ -148,7 +149,8 @@ CP_API const struct cp_router *cp_scope_router_at(const struct cp_scope *scope, 
 	X(cp_connector)                                                                                                    \
 	X(cp_converter)                                                                                                    \
 	X(cp_router)                                                                                                       \
-	X(cp_answer)
+	X(cp_answer)                                                                                                       \
+	X(cp_sniff_pattern)
 
 enum cp_shared_struct {
 #define CP_SHARED_STRUCT_ENUM(name) CP_SHARED_##name,

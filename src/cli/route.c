@@ -309,9 +309,9 @@ const struct cli_command command_route = {
 		"  connpipe route 'tcp:127.0.0.1:25565!ssh'\n"
 		"  connpipe route 'tcp:*4:443' sni=www.example.org alpn=h2\n"
 		"\n"
-		"from=IP is the client's address. Any other name=value is a fact that a router may ask for; connpipe's own are\n"
-		"proto, sni, alpn, host, path and method. sni and alpn imply proto=tls; host, path and method proto=http.\n"
-		"`sni=` is a client that speaks TLS without it. What is not given is not known, as of a client that is silent.\n"
+		"from=IP is the client's address. Any other name=value is a fact that a router may ask for; connpipe's own\n"
+		"are proto, sni, alpn, host, path and method. sni and alpn imply proto=tls; host, path and method proto=http.\n"
+		"`sni=` is a TLS client without it. What is not given is not known, as if the client were silent.\n"
 		"Exits 0 if there is a target, 1 if the connection would be refused.\n",
 	.least = 1,
 	.most = -1,

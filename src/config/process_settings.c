@@ -287,6 +287,7 @@ void process_settings_read(const struct config *config, struct process_settings 
 	read_section(table, "limits", settings, read_limits);
 	read_section(table, "timeouts", settings, read_timeouts);
 	read_systems_table(table, "tcp");
+	read_systems_table(table, "proxy");
 	cp_settings_finish(table);
 }
 

@@ -39,10 +39,10 @@ struct http_head {
  * ends in HTTP/1.x; not HTTP as soon as a byte cannot be of such a line, or when it is longer than HTTP_HEAD_MOST. */
 enum verdict http_head_begins(const char *bytes, size_t length);
 
-/** Read the whole head. VERDICT_NO: it is not one, it is longer than HTTP_HEAD_MOST, or it is malformed in a way that two
- * servers could understand differently: two Host fields, a name that is no token (white space before the colon, a folded
- * line, a line without a colon), control characters but tabs (a bare CR, a zero byte), a LF without CR, "#" in the
- * target. A request without Host is left to its server: that is read, and its host is NULL.
+/** Read the whole head. VERDICT_NO: it is not one, it is longer than HTTP_HEAD_MOST, or it is malformed in a way that
+ * two servers could understand differently: two Host fields, a name that is no token (white space before the colon, a
+ * folded line, a line without a colon), control characters but tabs (a bare CR, a zero byte), a LF without CR, "#" in
+ * the target. A request without Host is left to its server: that is read, and its host is NULL.
  * @param arena  for the result; nothing is allocated before the head is complete */
 enum verdict http_head_read(const char *bytes, size_t length, struct cp_arena *arena, struct http_head *head);
 

@@ -10,8 +10,9 @@ struct prefix {
 	struct cp_stream *lower;
 	struct cp_deferred deferred; /* says that the bytes can be read; frees */
 	bool closed;
+	bool drained; /* behind the bytes there was nothing for now, and the stream below has not called since */
 	size_t start, length;
-	char bytes[];
+	char *bytes; /* freed when they are gone */
 };
 
 static struct prefix *prefix_of(struct cp_stream *stream)
@@ -21,7 +22,10 @@ static struct prefix *prefix_of(struct cp_stream *stream)
 
 static void on_lower_ready(struct cp_stream *lower, unsigned events, void *arg)
 {
+	struct prefix *p = prefix_of(arg);
 	(void)lower;
+	if (events & CP_READABLE)
+		p->drained = false;
 	cp_stream_notify(arg, events);
 }
 
@@ -30,6 +34,7 @@ static void on_deferred(struct cp_deferred *deferred)
 	struct prefix *p = (struct prefix *)((char *)deferred - offsetof(struct prefix, deferred));
 	if (p->closed) {
 		cp_stream_deinit(&p->stream);
+		free(p->bytes);
 		free(p);
 		return;
 	}
@@ -47,6 +52,11 @@ static ssize_t prefix_read(struct cp_stream *stream, const struct iovec *vec, in
 		memcpy(vec[i].iov_base, p->bytes + p->start, piece);
 		p->start += piece;
 		copied += piece;
+	}
+	if (p->start == p->length) {
+		free(p->bytes);
+		p->bytes = NULL;
+		*hints = p->drained ? CP_READ_DRAINED : 0;
 	}
 	return (ssize_t)copied;
 }
@@ -106,17 +116,22 @@ static const struct cp_stream_ops prefix_ops = {
 	.restore = prefix_restore,
 };
 
-struct cp_stream *cp_stream_with_prefix(struct cp_stream *lower, const void *bytes, size_t length,
+struct cp_stream *cp_stream_with_prefix(struct cp_stream *lower, const void *bytes, size_t length, unsigned hints,
 										struct cp_system *owner)
 {
-	struct prefix *p = calloc(1, sizeof(*p) + length);
-	if (!p)
+	struct prefix *p = calloc(1, sizeof(*p));
+	char *copy = malloc(length ? length : 1);
+	if (!p || !copy) {
+		free(p);
+		free(copy);
 		return NULL;
+	}
 	cp_stream_init(&p->stream, &prefix_ops, lower->loop, owner);
 	p->stream.messages = lower->messages;
 	p->lower = lower;
+	p->drained = hints & CP_READ_DRAINED;
 	p->length = length;
-	memcpy(p->bytes, bytes, length);
+	p->bytes = memcpy(copy, bytes, length);
 	cp_stream_set_user(lower, on_lower_ready, &p->stream);
 	return &p->stream;
 }

@@ -305,7 +305,7 @@ struct cp_stream *stream_take(struct task *task, int index, struct cp_error *err
 	struct cp_stream *stream = s->stream;
 	cp_stream_set_user(stream, NULL, NULL);
 	if (have(s))
-		stream = cp_stream_with_prefix(stream, s->buffer + s->start, have(s), task->vm->script->system);
+		stream = cp_stream_with_prefix(stream, s->buffer + s->start, have(s), 0, task->vm->script->system);
 	if (!stream)
 		abort();
 	forget(s);

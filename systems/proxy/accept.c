@@ -32,6 +32,7 @@ struct reading {
 	struct proxy_header header;
 	uint8_t *bytes; /* on the stack of who reads, or, once some are there and have to wait, `kept` */
 	size_t length, room;
+	unsigned hints; /* of the last read */
 	uint8_t *kept;
 	struct cp_timer timer; /* of an optional header */
 };
@@ -55,7 +56,7 @@ static int pass(struct reading *r, size_t used)
 {
 	struct cp_open *open = r->open;
 	if (used < r->length)
-		open->stream = cp_stream_with_prefix(open->lower, r->bytes + used, r->length - used, NULL);
+		open->stream = cp_stream_with_prefix(open->lower, r->bytes + used, r->length - used, r->hints, NULL);
 	else
 		open->stream = open->lower;
 	if (open->stream)
@@ -205,8 +206,7 @@ static int read_header(struct reading *r)
 		if (r->room == r->length && !keep(r, r->header.length))
 			return no_memory(r);
 		struct iovec vec = {r->bytes + r->length, r->room - r->length};
-		unsigned hints;
-		ssize_t got = cp_stream_readv(r->open->lower, &vec, 1, &hints);
+		ssize_t got = cp_stream_readv(r->open->lower, &vec, 1, &r->hints);
 		if (got == CP_AGAIN)
 			return CP_AGAIN;
 		if (got < 0)
@@ -215,9 +215,9 @@ static int read_header(struct reading *r)
 		int result = judge(r);
 		if (result != CP_AGAIN)
 			return result;
-		if (hints & CP_READ_END)
+		if (r->hints & CP_READ_END)
 			return ended(r);
-		if (hints & CP_READ_DRAINED)
+		if (r->hints & CP_READ_DRAINED)
 			return CP_AGAIN;
 	}
 }
@@ -308,6 +308,7 @@ int proxy_accept(const struct cp_converter *converter, struct cp_open *open)
 	r.open = open;
 	r.header.version = 0;
 	r.length = 0;
+	r.hints = 0;
 	r.kept = NULL;
 	const struct cp_peer *peer = open->request ? cp_request_peer(open->request) : NULL;
 	if (!proxy_options_trust(r.options, peer))

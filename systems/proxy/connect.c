@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEADER_ROOM = 4096 /* as much as is read by default */ };
+enum {
+	HEADER_ROOM = 4096, /* as much as is read by default */
+	EARLY_MOST = 4,     /* vectors; what does not fit is written behind it */
+};
 
 /** A header of which a part is still to be sent. */
 struct writing {
@@ -105,6 +108,16 @@ static int wait(struct cp_open *open, cp_counter written, const uint8_t *rest, s
 	return CP_AGAIN;
 }
 
+/** The header, and what the client has sent already: in one segment, if the proxy is the topmost layer. */
+static ssize_t write_first(const struct cp_open *open, uint8_t *header, size_t length)
+{
+	struct iovec vec[1 + EARLY_MOST] = {{header, length}};
+	int count = open->early_count < EARLY_MOST ? open->early_count : EARLY_MOST;
+	for (int i = 0; i < count; i++)
+		vec[1 + i] = open->early[i];
+	return cp_stream_writev(open->lower, vec, 1 + count, 0);
+}
+
 int proxy_connect(const struct cp_converter *converter, struct cp_open *open)
 {
 	const struct proxy *proxy = converter->arg;
@@ -115,10 +128,11 @@ int proxy_connect(const struct cp_converter *converter, struct cp_open *open)
 		cp_stream_close(open->lower, CP_CAUSE_CONNECT_FAILED);
 		return CP_ELIMIT;
 	}
-	struct iovec vec = {header, length};
-	ssize_t put = cp_stream_writev(open->lower, &vec, 1, 0);
-	if (put == (ssize_t)length)
+	ssize_t put = write_first(open, header, length);
+	if (put >= (ssize_t)length) {
+		open->early_sent = (size_t)put - length;
 		return done(open, proxy->counters.written);
+	}
 	if (put < 0 && put != CP_AGAIN)
 		return fail(open, (enum cp_err)put);
 	size_t sent = put < 0 ? 0 : (size_t)put;

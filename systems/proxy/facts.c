@@ -230,13 +230,23 @@ static size_t open_ssl(struct proxy_writer *writer, uint8_t client, uint32_t ver
 	return proxy_v2_open(writer, PROXY_TLV_SSL, fixed, sizeof(fixed));
 }
 
+/** The fact is a number such as 1.3; what others write, and compare with, is OpenSSL's name of it. */
+static void put_ssl_version(const struct cp_request *request, struct proxy_writer *writer)
+{
+	char name[16];
+	const struct cp_value *version = text_fact(request, "tls_version");
+	int length = snprintf(name, sizeof(name), "TLSv%s", version->as.s);
+	if (length > 0 && (size_t)length < sizeof(name))
+		proxy_v2_put(writer, PROXY_TLV_SSL_VERSION, name, (size_t)length);
+}
+
 /** Of the TLS that was spoken here. */
 static void put_own_ssl(const struct cp_request *request, struct proxy_writer *writer)
 {
-	bool certificate = cp_request_fact(request, "tls_client_fingerprint") != NULL;
+	bool certificate = text_fact(request, "tls_client_fingerprint");
 	uint8_t client = PROXY_SSL_USED | (certificate ? PROXY_SSL_CERT_CONN | PROXY_SSL_CERT_SESSION : 0);
 	size_t opened = open_ssl(writer, client, !certificate || !is_true(request, "tls_client_verified"));
-	put_own(writer, PROXY_TLV_SSL_VERSION, request, "tls_version");
+	put_ssl_version(request, writer);
 	put_own(writer, PROXY_TLV_SSL_CN, request, "tls_client_cn");
 	put_own(writer, PROXY_TLV_SSL_CIPHER, request, "tls_cipher");
 	proxy_v2_close(writer, opened);
@@ -257,7 +267,7 @@ static void pass_ssl_on(const struct cp_request *request, struct proxy_writer *w
 
 static void put_ssl(const struct cp_request *request, struct proxy_writer *writer)
 {
-	if (cp_request_fact(request, "tls_version"))
+	if (text_fact(request, "tls_version"))
 		put_own_ssl(request, writer);
 	else if (cp_request_fact(request, "proxy_ssl"))
 		pass_ssl_on(request, writer);

@@ -21,9 +21,9 @@
 #include <string.h>
 
 enum {
-	HELD_MOST = 4 * WORK_OUT, /* only a peer that makes us answer without reading gets here */
-	CLOSE_MS = 5000,          /* for what is held when its user leaves */
-	BEHIND_END = 16,          /* reads in a row of what comes behind the end, and is ignored */
+	HELD_MOST = WORK_OUT + 16384, /* a write, and answers to a peer that wants them but does not read them */
+	CLOSE_MS = 5000,              /* for what is held when its user leaves */
+	BEHIND_END = 16,              /* reads in a row of what comes behind the end, and is ignored */
 };
 
 static void on_deferred(struct cp_deferred *deferred);
@@ -369,7 +369,10 @@ static ssize_t tls_read(struct cp_stream *stream, const struct iovec *vec, int c
 		return CP_ENOMEM;
 	ssize_t result = read_into(t, vec, count, hints);
 	bio_leave(t, 0); /* an alert, an answer to a KeyUpdate */
-	return result;
+	if (t->write_error != CP_ELIMIT)
+		return result;
+	cp_log(CP_INFO, TLS_ID, "a connection breaks: its peer wants one answer after the other, and reads none");
+	return t->read_error = CP_EPROTO;
 }
 
 /* ---- Writing ------------------------------------------------------------------------------------------------ */

@@ -125,8 +125,8 @@ static int check_use(const struct cp_converter *converter, const struct cp_addre
 	const struct tls *tls = converter->arg;
 	if (accepting)
 		return tls_profile_accepting(tls, argument, error) ? CP_OK : error->code;
-	const struct profile *profile = tls_profile_connecting(tls, argument, error);
-	if (!profile)
+	struct profile *profile = tls_profile_connecting(tls, argument, error);
+	if (!profile || !contexts_connecting(profile, error)) /* made here, so that no worker has to read files */
 		return error->code;
 	if (profile->no_verify || profile->server_name || has_host(address))
 		return CP_OK;

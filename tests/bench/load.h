@@ -83,7 +83,7 @@ struct wire {
 	int fd;                         /* -1: none */
 	struct ssl_st *ssl;             /* NULL without TLS */
 	struct ssl_session_st *session; /* to resume with the next connection */
-	bool offered;                   /* this one asks to resume a session */
+	bool again;                     /* -R: the session of a connection before this one has to be resumed */
 	bool shaken;                    /* the handshake is over */
 	bool held;                      /* a part of a record is sent; the same bytes have to come again */
 };

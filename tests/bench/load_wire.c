@@ -6,7 +6,8 @@
  *     EBADE         a handshake that is not what was asked for
  *
  * Every handshake is checked: version and cipher are those that were asked for, keys were exchanged by X25519, the
- * certificate is the expected one (-A), and it was resumed if there was a session to resume (-R), else it was not. */
+ * certificate is the expected one (-A), and with -R it resumed a session if it is not the client's first; otherwise it
+ * did not. */
 #include "load.h"
 
 #include <errno.h>
@@ -88,7 +89,6 @@ void wire_open(struct wire *w, int fd)
 {
 	w->fd = fd;
 	w->shaken = w->held = false;
-	w->offered = w->session != NULL;
 	int one = context != NULL; /* or the first message would wait for the handshake's end to be acknowledged */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	w->ssl = context ? SSL_new(context) : NULL;
@@ -121,7 +121,7 @@ static ssize_t failed(struct wire *w, int result)
 static bool as_asked(const struct wire *w)
 {
 	bool resumed = SSL_session_reused(w->ssl);
-	return resumed == w->offered && SSL_get_negotiated_group(w->ssl) == NID_X25519 &&
+	return resumed == w->again && SSL_get_negotiated_group(w->ssl) == NID_X25519 &&
 		   SSL_version(w->ssl) == (options.tls == 13 ? TLS1_3_VERSION : TLS1_2_VERSION) &&
 		   (!options.cipher || strcmp(SSL_get_cipher_name(w->ssl), options.cipher) == 0);
 }
@@ -205,6 +205,7 @@ void wire_close(struct wire *w, bool in_order)
 		SSL_shutdown(w->ssl); /* or its session would not be resumed */
 	SSL_free(w->ssl);
 	w->ssl = NULL;
+	w->again = in_order && options.resume;
 	if (!in_order) {
 		SSL_SESSION_free(w->session);
 		w->session = NULL;

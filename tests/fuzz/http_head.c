@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <string.h>
+#include <strings.h>
 
 static void check_method(const struct http_head *head)
 {
@@ -43,6 +44,26 @@ static void check_result(const struct http_head *head, struct cp_arena *arena)
 		check_host(head, arena);
 	if (head->path)
 		check_path(head);
+}
+
+/** By other means: up to the empty line there is one way to cut it into lines, and one host at most. */
+static void check_lines(const char *text, struct cp_arena *arena)
+{
+	unsigned hosts = 0;
+	text += strspn(text, "\r\n");
+	const char *end = strstr(text, "\r\n\r\n");
+	CHECK(end);
+	for (char *line = cp_arena_strndup(arena, text, (size_t)(end - text)); line;) {
+		char *next = strstr(line, "\r\n");
+		if (next)
+			*next = '\0';
+		for (const char *at = line; *at; at++)
+			CHECK(!iscntrl((unsigned char)*at) || *at == '\t');
+		CHECK(*line && *line != ' ' && *line != '\t');
+		hosts += strncasecmp(line, "host:", 5) == 0;
+		line = next ? next + 2 : NULL;
+	}
+	CHECK(hosts <= 1);
 }
 
 static void check_same_text(const char *a, const char *b)
@@ -82,8 +103,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (size_t length = 0; length < size; length += 1 + length / 32) /* every one at first, then fewer */
 		check_prefix(data, length, arena, &begins, &reads, &head);
 	check_prefix(data, size, arena, &begins, &reads, &head);
-	if (reads == VERDICT_YES)
+	if (reads == VERDICT_YES) {
 		check_result(&head, arena);
+		check_lines(cp_arena_strndup(arena, (const char *)data, size), arena);
+	}
 	cp_arena_free(arena);
 	return 0;
 }

@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 
 from .harness import PATIENCE, PROGRAM, TOP, Scenario, until
+from .tls_raw import certificate
 
 TOOLS = os.path.join(os.path.dirname(PROGRAM), "tests")
 LOAD = os.path.join(TOOLS, "load")
@@ -59,6 +61,21 @@ class Run(Scenario):
             self.assertIn("| %s " % load, out)
         self.assertEqual(found["environment"]["rounds"], 1)
 
+    def test_every_figure_of_tls(self):
+        path = os.path.join(self.directory(), "result.json")
+        loads = ["tls-pingpong-50", "tls-up-4", "tls-down-4", "tls-idle", "tls-ecdsa", "tls-rsa", "tls-resumed",
+                 "tls12-ecdsa", "tls12-resumed"]
+        words = ["--quick", "--rounds", "1", "--seconds", "0.1", "--with", "connpipe", "--json", path]
+        process = self.bench(*words, "--only", ",".join(loads))
+        out, err = process.communicate(timeout=PATIENCE * 3)
+        self.assertEqual(process.returncode, 0, out + err)
+        with open(path, encoding="utf-8") as file:
+            results = json.load(file)["results"]
+        self.assertEqual(sorted(results), sorted(loads))
+        for load, result in results.items():
+            self.assertEqual((result["failed"], set(result["median"])), ({}, {"connpipe"}), load)
+            self.assertTrue(all(value > 0 for value in result["median"]["connpipe"].values()), (load, result))
+
     def figures(self, load, result):
         """Every contender has those that the load promises, and none is nothing."""
         expected = {"idle": {"memory"}, "beside": {"rate"}}.get(load, {"cpu", "total", "rate"})
@@ -77,6 +94,11 @@ class Run(Scenario):
         self.assertEqual(process.returncode, 2)
         self.assertIn("apt-get install haproxy", err)
         self.assertIn("--with", err)
+
+    def test_nobody_for_it(self):
+        process = self.bench("--only", "tls-ecdsa", "--with", "floor")
+        _, err = process.communicate(timeout=PATIENCE)
+        self.assertEqual((process.returncode, "none of these proxies" in err), (2, True), err)
 
     def test_a_wrong_name(self):
         process = self.bench("--only", "pongping")
@@ -215,3 +237,82 @@ class Notices(Scenario):
             code, result = self.through(server, client, end)
             self.assertEqual(code, 1, (client, result))
             self.assertGreater(result["cut_short"] + result["reset"], 0, (client, result))
+
+
+class NoticesTls(Scenario):
+    """Handshakes that are not what was asked for, and ends that are cut short."""
+
+    def load(self, *words, server, **settings):
+        """Run `load` against `server(connection)` under TLS. Returns its exit code and result."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate())
+        for name, value in settings.items():
+            setattr(context, name, value)
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+
+        def accept():
+            while True:
+                with contextlib.suppress(OSError):
+                    sock = listener.accept()[0]
+                    threading.Thread(target=serve, args=(sock,), daemon=True).start()
+                    continue
+                return
+
+        def serve(sock):
+            with contextlib.suppress(OSError), sock:
+                server(context.wrap_socket(sock, server_side=True))
+
+        threading.Thread(target=accept, daemon=True).start()
+        self.addCleanup(listener.shutdown, socket.SHUT_RDWR)
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, writer)
+        command = [LOAD, words[0], str(listener.getsockname()[1]), "-t", "0.1", *words[1:]]
+        with os.fdopen(reader) as nothing:
+            options = {"capture_output": True, "text": True, "timeout": PATIENCE, "check": False}
+            result = subprocess.run(command, stdin=nothing, **options)
+        return result.returncode, json.loads(result.stdout.splitlines()[-1])
+
+    @staticmethod
+    def echo(connection):
+        while data := connection.recv(65536):
+            connection.sendall(data)
+        connection.unwrap()
+
+    @staticmethod
+    def cuts(connection):
+        """Answers, and ends without close_notify."""
+        connection.sendall(connection.recv(65536))
+        socket.socket(fileno=connection.detach()).close()
+
+    def expect(self, found, what):
+        code, result = found
+        self.assertEqual((code, result[what] > 0), (0 if what in ("ok", "resumed") else 1, True), result)
+        return result
+
+    def test_right_ones(self):
+        for version in ("1.3", "1.2"):
+            found = self.expect(self.load("churn", "-T", version, server=self.echo), "ok")
+            self.assertEqual((found["full"], found["resumed"]), (found["ok"], 0))
+            found = self.expect(self.load("churn", "-T", version, "-R", server=self.echo), "resumed")
+            self.assertEqual((found["resumed"], found["full"]), (found["ok"], 0))
+
+    def test_not_resumed(self):
+        """A server without tickets."""
+        found = self.expect(self.load("churn", "-T", "1.3", "-R", server=self.echo, num_tickets=0), "wrong_tls")
+        self.assertEqual(found["resumed"], 0)
+
+    def test_another_version(self):
+        context = {"maximum_version": ssl.TLSVersion.TLSv1_2}
+        self.expect(self.load("churn", "-T", "1.3", server=self.echo, **context), "wrong_tls")
+
+    def test_another_cipher(self):
+        self.expect(self.load("churn", "-T", "1.2", "-C", "ECDHE-RSA-AES128-GCM-SHA256", server=self.echo), "wrong_tls")
+
+    def test_another_certificate(self):
+        other = certificate("elsewhere")[0]
+        self.expect(self.load("churn", "-T", "1.3", "-A", other, server=self.echo), "wrong_tls")
+
+    def test_cut_short(self):
+        self.expect(self.load("churn", "-e", "-T", "1.3", server=self.cuts), "cut_short")
+        self.expect(self.load("churn", "-e", "-S", "-T", "1.3", server=self.cuts), "ok")

@@ -385,7 +385,7 @@ class Messages(Base):
     def test_put_on_bytes_only_where_it_fits(self):
         proxy = self.start(XOR + self.FRAMES, "xor+frames+tcp:$4:0", "discard:", wait=False)
         self.assertEqual(proxy.wait(), 1)
-        self.assertRegex(proxy.log(), 'the converter "xor" works on bytes, but what is below it carries messages')
+        self.assertRegex(proxy.log(), 'the converter "xor" works on bytes, but "frames" below it carries messages')
 
 
 class Errors(Base):

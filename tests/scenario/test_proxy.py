@@ -4,6 +4,7 @@ curl on either side. What headers may look like, and every split of them, is tes
 import contextlib
 import os
 import re
+import select
 import shutil
 import socket
 import ssl
@@ -11,7 +12,7 @@ import struct
 import subprocess
 import unittest
 
-from tests.scenario.harness import PROGRAM, TOP, Process, Scenario, free_port, preamble, table, until
+from tests.scenario.harness import PATIENCE, PROGRAM, TOP, Process, Scenario, free_port, preamble, table, until
 
 V1 = b"PROXY TCP4 192.0.2.1 198.51.100.2 51234 443\r\n"
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -59,6 +60,29 @@ class Proxy(Scenario):
         """The peer's address and the facts of a connection, as `name=value`."""
         return set(proxy.wait_log("facts: (.*)$", count)[1].split())
 
+    def certificate(self, directory, name):
+        """Made by openssl: a key and a certificate in one file."""
+        path = os.path.join(directory, name + ".pem")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+                        "/CN=" + name, "-days", "2", "-keyout", path + ".key", "-out", path],
+                       check=True, capture_output=True, stdin=subprocess.DEVNULL)
+        with open(path + ".key", encoding="ascii") as key, open(path, "a", encoding="ascii") as file:
+            file.write(key.read())
+        return path
+
+    def tls_hello(self, port, server, user):
+        """Say hello over TLS as `user` (or as nobody), to be echoed."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(server)
+        if user:
+            context.load_cert_chain(user)
+        context.set_alpn_protocols(["h2"])
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:
+            with context.wrap_socket(plain, server_hostname="example.org") as client:
+                client.sendall(b"hello")
+                self.assertEqual(client.recv(5), b"hello")
+
     def echoes(self, client, data=b"hello", first=b""):
         client.send(first + data)
         client.expect(data)
@@ -87,17 +111,17 @@ class Reading(Proxy):
         data = os.urandom(300_000)
         for header in (V1, v2()):
             client = self.client(proxy.port())
-            client.socket.setblocking(False)
             left, got = memoryview(header + data), b""
             while len(got) < len(data):
-                try:
-                    left = left[client.socket.send(left) :] if left else left
-                except BlockingIOError:
-                    pass
-                try:
-                    got += client.socket.recv(65536)
-                except BlockingIOError:
-                    pass
+                wanted = [client.socket] if left else []
+                readable, writable, _ = select.select([client.socket], wanted, [], PATIENCE)
+                self.assertTrue(readable or writable, "nothing moves after %d bytes" % len(got))
+                if writable:
+                    left = left[client.socket.send(left[:4096]) :]
+                if readable:
+                    piece = client.receive()
+                    self.assertTrue(piece, "end after %d bytes" % len(got))
+                    got += piece
             self.assertEqual(got, data)
 
     def test_the_end_behind_it_is_an_end(self):
@@ -167,7 +191,7 @@ class Reading(Proxy):
         proxy = self.connpipe(table({"proxy+unix:in.sock": "echo:"}))
         client = socket.socket(socket.AF_UNIX)
         self.addCleanup(client.close)
-        client.settimeout(20)
+        client.settimeout(PATIENCE)
         client.connect(os.path.join(proxy.directory, "in.sock"))
         client.sendall(v2() + b"hello")
         self.assertEqual(client.recv(5), b"hello")
@@ -365,6 +389,24 @@ class Writing(Proxy):
         target.expect(b"hello")
 
 
+    def test_tls_that_ends_here(self):
+        directory = self.directory()
+        server, user = self.certificate(directory, "server"), self.certificate(directory, "user")
+        second = self.facts()
+        settings = '[out]\ntype = "proxy"\ntlvs = ["authority", "alpn", "ssl", "crc32c"]\n[site]\ntype = "tls"\n'
+        settings += 'certificate = "%s"\nkey = "%s.key"\nalpn = ["h2"]\n' % (server, server)
+        settings += 'client_ca = "%s"\nclient_verify = "optional"\n' % user
+        first = self.connpipe(table({"tls(site)+tcp:$4:0": "proxy(out)+tcp:$4:%d" % second.port()}) + settings)
+        self.tls_hello(first.port(), server, user)
+        self.tls_hello(first.port(), server, None)
+        known, unknown = self.wait_facts(second), self.wait_facts(second, 2)
+        for fact in ("proxy_authority=example.org", "proxy_alpn=h2", "proxy_ssl=true", "proxy_ssl_version=TLSv1.3"):
+            self.assertIn(fact, known)
+            self.assertIn(fact, unknown)
+        self.assertLessEqual({"proxy_ssl_cn=user", "proxy_ssl_verified=true", "proxy_ssl_client=7"}, known)
+        self.assertLessEqual({"proxy_ssl_verified=false", "proxy_ssl_client=1"}, unknown)
+
+
 class Readme(Proxy):
     """What the READMEs show is a configuration."""
 
@@ -462,16 +504,6 @@ class Programs(Proxy):
         proxy.wait_log("opened: .*")
         self.assertEqual(proxy.counter("proxy_headers_malformed"), 0)
 
-    def certificate(self, directory, name, *more):
-        """Made by openssl: a key and a certificate in one file."""
-        path = os.path.join(directory, name + ".pem")
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
-                        "/CN=" + name, "-days", "2", "-keyout", path + ".key", "-out", path, *more],
-                       check=True, capture_output=True, stdin=subprocess.DEVNULL)
-        with open(path + ".key", encoding="ascii") as key, open(path, "a", encoding="ascii") as file:
-            file.write(key.read())
-        return path
-
     def test_what_haproxy_says_about_tls(self):
         directory = self.directory()
         server, user = self.certificate(directory, "server"), self.certificate(directory, "user")
@@ -480,15 +512,7 @@ class Programs(Proxy):
         self.haproxy("listen l\n mode tcp\n bind 127.0.0.1:%d ssl crt %s ca-file %s verify required alpn h2,http/1.1\n"
                      " server s 127.0.0.1:%d send-proxy-v2 proxy-v2-options ssl,cert-cn,ssl-cipher,authority\n"
                      % (port, server, user, proxy.port()), [port])
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.load_verify_locations(server)
-        context.load_cert_chain(user)
-        context.set_alpn_protocols(["h2"])
-        with socket.create_connection(("127.0.0.1", port), 20) as plain:
-            with context.wrap_socket(plain, server_hostname="example.org") as client:
-                client.sendall(b"hello")
-                self.assertEqual(client.recv(5), b"hello")
+        self.tls_hello(port, server, user)
         facts = self.wait_facts(proxy)
         for fact in ("proxy_authority=example.org", "proxy_ssl=true", "proxy_ssl_cn=user", "proxy_ssl_verified=true",
                      "proxy_ssl_version=TLSv1.3", "proxy_ssl_verify=0"):
@@ -508,7 +532,7 @@ class Programs(Proxy):
         self.assertRegex(target.receive(), b"^GET / HTTP/1.1\r\n")
         target.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
         self.assertEqual(curl.stdout.read(), b"hello")
-        self.assertEqual(curl.wait(20), 0)
+        self.assertEqual(curl.wait(PATIENCE), 0)
         self.assertEqual(proxy.counter("proxy_headers_read"), 1)
 
     # ---- They are behind

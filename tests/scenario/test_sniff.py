@@ -9,6 +9,7 @@ import unittest
 
 from .harness import TOP, Scenario, client_hello, free_port, preamble
 from .test_clients import Programs
+from .tls_peers import Authority, TlsPeer, client_context
 
 REQUEST = b"POST /api/x?q=1 HTTP/1.1\r\nHost: Web.Test:8080\r\nContent-Length: 4\r\n\r\nbody"
 
@@ -153,12 +154,12 @@ class Times(Sniff):
     def test_silence_is_not_what_follows_a_slow_preamble(self):
         chosen, other = self.server(), self.server()
         port = free_port()
-        self.connpipe('[t]\ntype = "table"\n[t.sniff]\nmute = { silent = "300ms" }\n[t.routes]\n'
+        self.connpipe('[t]\ntype = "table"\n[t.sniff]\nmute = { silent = "600ms" }\n[t.routes]\n'
                       '"tcp:$4:%d!x" = [{ when = { proto = "mute" }, to = "%s" }, { to = "%s" }]\n'
                       % (port, chosen.address, other.address))
         client = self.client(port)
         client.send(preamble("x")[:5])
-        client.expect_silence(0.35)
+        client.expect_silence(0.65)
         client.send(preamble("x")[5:])
         client.send(b"hello")
         self.accept(other).expect(b"hello")
@@ -212,6 +213,47 @@ class Routes(Sniff):
         self.assertEqual((done.returncode, done.stdout), (0, "hello\n"), done.stderr)
         self.client(front).send(b"hello")
         self.accept(other).expect(b"hello")
+
+
+class BehindTls(Sniff):
+    """Where TLS is taken off, the layer tells the names, and the bytes inside tell the rest."""
+
+    def proxy(self, rules, process=""):
+        directory = self.directory()
+        authority = Authority(directory)
+        self.context = client_context(authority.path)
+        return self.connpipe('[connpipe]\n%s\n[site]\ntype = "tls"\ncertificate = "%s"\n[t]\ntype = "table"\n[t.routes]\n'
+                             '"tls+tcp:$4:0" = %s\n' % (process, authority.make("site", ["a.test", "b.test"]), rules))
+
+    def tls(self, proxy, name):
+        return TlsPeer(self.client(proxy.port()), self.context, name).handshake()
+
+    def test_names_of_tls_and_of_http_together(self):
+        chosen, ssh, other = self.server(), self.server(), self.server()
+        proxy = self.proxy('[{ when = { sni = "a.test", host = "web.test", path = "/api/*" }, to = "%s" }, '
+                           '{ when = { sni = "a.test", proto = "ssh" }, to = "%s" }, { to = "%s" }]'
+                           % (chosen.address, ssh.address, other.address))
+        for server, name, data in ((chosen, "a.test", REQUEST), (other, "b.test", REQUEST), (ssh, "a.test", b"SSH-2.0-x"),
+                                   (other, "b.test", b"SSH-2.0-x"), (other, "a.test", b"\0")):
+            client = self.tls(proxy, name)
+            client.send(data[:1])
+            client.send(data[1:])
+            self.accept(server).expect(data)
+
+    def test_name_alone_waits_for_no_bytes(self):
+        chosen = self.server()
+        proxy = self.proxy('{ when = { sni = "a.test" }, to = "%s" }' % chosen.address,
+                           'timeouts = { preamble = "0s" }')
+        client = self.tls(proxy, "a.test")
+        self.accept(chosen).send(b"220 welcome")
+        client.expect(b"220 welcome")
+
+
+    def test_route_knows_that_a_name_says_nothing_about_the_inside(self):
+        proxy = self.proxy('[{ when = { sni = "a.test", proto = "http" }, to = "echo:" }, { to = "discard:" }]')
+        for words, target in ((["sni=a.test"], "discard:"), (["sni=a.test", "path=/"], "echo:")):
+            result = self.program("--config", proxy.directory, "route", "tcp:$4:0", *words)
+            self.assertIn("\ntarget: %s\n" % target, result.stdout + result.stderr)
 
 
 class RealClients(Programs):

@@ -153,6 +153,20 @@ class Records(Targets):
             ("HelloRequest", sends(HANDSHAKE, message(HELLO_REQUEST)), "warning no_renegotiation"),
         ])
 
+    def test_floods(self):
+        """What has to be answered each time: answers may be left out, but nothing else happens."""
+        server = self.server()
+        client, target = self.opened(self.front(server), server, "1.3")
+        updates(*[True] * 1000)(target)
+        client.send(b"more")
+        answers = 0
+        while (heard := target.hear()) == "key_update":
+            answers += 1
+        self.assertEqual(heard, "data more")
+        self.assertIn(answers, range(1, 1001))
+        target.send(APPLICATION, b"back")
+        client.expect(b"back")
+
     def test_that_break_it(self):
         unexpected = "fatal unexpected_message"
         self.resets("1.3", [

@@ -34,8 +34,8 @@ ALERTS = {
     0: "close_notify", 10: "unexpected_message", 20: "bad_record_mac", 22: "record_overflow", 40: "handshake_failure",
     42: "bad_certificate", 46: "certificate_unknown", 47: "illegal_parameter", 48: "unknown_ca", 50: "decode_error",
     51: "decrypt_error", 70: "protocol_version", 80: "internal_error", 86: "inappropriate_fallback",
-    90: "user_canceled",     100: "no_renegotiation", 109: "missing_extension", 110: "unsupported_extension", 112: "unrecognized_name",
-    116: "certificate_required", 120: "no_application_protocol",
+    90: "user_canceled", 100: "no_renegotiation", 109: "missing_extension", 110: "unsupported_extension",
+    112: "unrecognized_name", 116: "certificate_required", 120: "no_application_protocol",
 }
 ALERT_NUMBERS = {name: number for number, name in ALERTS.items()}
 files = tempfile.TemporaryDirectory(prefix="connpipe-tls-")

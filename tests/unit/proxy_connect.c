@@ -156,7 +156,7 @@ Test(proxy_connect, without_tlvs_set_none_are_sent)
 {
 	connection("192.0.2.1", "proxy+tcp:$4:80!db");
 	set_text("sni", "example.org");
-	set_text("tls_version", "TLSv1.3");
+	set_text("tls_version", "1.3");
 	cr_assert_eq(connect_to(&fixture.request), CP_OK);
 	cr_expect_eq(written().tlvs.length, 0);
 }
@@ -169,7 +169,7 @@ Test(proxy_connect, what_is_known_here)
 	set_text("sni", "example.org");
 	set_text("proxy_authority", "not this");
 	set_text("alpn", "h2");
-	set_text("tls_version", "TLSv1.3");
+	set_text("tls_version", "1.3");
 	set_text("tls_cipher", "TLS_AES_128_GCM_SHA256");
 	set_text("tls_client_cn", "0x41");
 	set_text("tls_client_fingerprint", "ab");
@@ -209,9 +209,8 @@ Test(proxy_connect, a_client_whose_certificate_is_missing_or_not_verified)
 	struct proxy_ssl ssl;
 	for (int certificate = 0; certificate < 2; certificate++) {
 		connection("192.0.2.1", "proxy(full)+tcp:$4:80");
-		set_text("tls_version", "TLSv1.2");
-		if (certificate)
-			set_text("tls_client_fingerprint", "ab");
+		set_text("tls_version", "1.2");
+		set_value("tls_client_fingerprint", certificate ? cp_string("ab", 2) : cp_null());
 		set_value("tls_client_verified", cp_bool(!certificate));
 		cr_assert_eq(connect_to(&fixture.request), CP_OK);
 		struct proxy_header header = written();

@@ -300,7 +300,7 @@ Test(sniff_http, hosts)
 		{"[", NULL},
 		{"[::1]x", NULL},
 		{"[::1]80", NULL},
-		{"[::1%lo]", NULL},
+		{"[fe80::1%lo]", NULL},
 		{"[192.0.2.1]", NULL},
 		{"[example.org]", NULL},
 		{"[[::1]]", NULL},

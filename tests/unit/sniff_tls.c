@@ -326,14 +326,32 @@ Test(sniff_tls, what_stands_before_the_extensions)
 	}
 }
 
-Test(sniff_tls, no_session_and_no_compression_but_none)
+/** All lengths fit each other, whether they are allowed or not. */
+static enum verdict read_with(size_t session, size_t suites, size_t methods)
 {
-	hello_begin(&message);
-	memmove(message.bytes + 39, message.bytes + 71, message.length - 71);
-	message.bytes[38] = 0;
-	message.length -= 32;
+	static const uint8_t front[] = {1, 0, 0, 0, 3, 3};
+	message.length = 0;
+	hello_put(&message, front, sizeof(front));
+	hello_fill(&message, 32, 0xa5);
+	hello_number(&message, 1, session);
+	hello_fill(&message, session, 1);
+	hello_number(&message, 2, suites);
+	hello_fill(&message, suites, 2);
+	hello_number(&message, 1, methods);
+	hello_fill(&message, methods, 0);
+	hello_number(&message, 2, 0);
 	hello_patch(&message, 1, 3, message.length - 4);
-	cr_assert_eq(read_cut(1 << 14), VERDICT_YES);
+	return read_cut(1 << 14);
+}
+
+Test(sniff_tls, how_many_of_what_stands_before_the_extensions)
+{
+	cr_assert_eq(read_with(0, 2, 1), VERDICT_YES);
+	cr_assert_eq(read_with(32, 200, 255), VERDICT_YES);
+	cr_assert_eq(read_with(33, 2, 1), VERDICT_NO);
+	cr_assert_eq(read_with(0, 0, 1), VERDICT_NO);
+	cr_assert_eq(read_with(0, 3, 1), VERDICT_NO);
+	cr_assert_eq(read_with(0, 2, 0), VERDICT_NO);
 }
 
 Test(sniff_tls, bytes_behind_the_extensions)
@@ -526,9 +544,9 @@ Test(sniff_tls, protocols)
 	static const struct name lists[] = {
 		{"\x02h2", 3, "h2"},
 		{"\x08http/1.1\x02h2\x06spdy/3", 19, "http/1.1,h2,spdy/3"},
-		{"\x02\x0a\x0a\x02h2\x02\xfa\xfa", 9, "h2"},  /* greasing that is not printed */
-		{"\x02ZZ\x02jj\x02h2\x02**\x02zz", 15, "h2"}, /* and that could be: 5a, 6a, 2a, 7a */
-		{"\x02Zj\x01Z\x03ZZZ", 9, "Zj,Z,ZZZ"},        /* almost */
+		{"\x02\x0a\x0a\x02h2\x02\xfa\xfa", 9, "h2"},     /* greasing that is not printed */
+		{"\x02ZZ\x02jj\x02h2\x02**\x02zz", 15, "h2"},    /* and that could be: 5a, 6a, 2a, 7a */
+		{"\x02Zj\x01Z\x03ZZZ\x02hh", 12, "Zj,Z,ZZZ,hh"}, /* almost */
 		{"\x03"
 		 "a,b\x01"
 		 "c",

@@ -292,37 +292,40 @@ Test(table_errors, too_many_patterns)
 
 Test(table_errors, targets)
 {
-	table_test_errors("\"byte:*4:1\" = \"byte:a:port\"\n"
-					  "\"byte:*4:2\" = \"deaf:a:1\"\n"
-					  "\"byte:*4:3\" = \"pack:a:1\"\n"
-					  "\"pack:*4:4\" = \"byte:a:1\"\n"
-					  "\"byte:*4:5\" = \"byte:a:1!*\"\n",
-					  "config.toml:4:23: port \"port\", expected a number from 0 to 65535\n"
-					  "config.toml:5:15: expected an address that can be connected to, but \"deaf\" cannot connect\n"
-					  "config.toml:6:15: \"pack:a:1\" carries messages, but the route's key \"byte:0.0.0.0:3\" carries bytes; "
-					  "\"frame+byte:0.0.0.0:3\" would carry messages, too\n"
-					  "config.toml:7:15: \"byte:a:1\" carries bytes, but the route's key \"pack:0.0.0.0:4\" carries messages; "
-					  "\"frame+byte:a:1\" would carry messages, too\n"
-					  "config.toml:8:15: expected the name of a subport behind \"!\": \"*\" stands only in keys; "
-					  "\"!{multiplex}\" hands the client's on\n");
+	table_test_errors(
+		"\"byte:*4:1\" = \"byte:a:port\"\n"
+		"\"byte:*4:2\" = \"deaf:a:1\"\n"
+		"\"byte:*4:3\" = \"pack:a:1\"\n"
+		"\"pack:*4:4\" = \"byte:a:1\"\n"
+		"\"byte:*4:5\" = \"byte:a:1!*\"\n",
+		"config.toml:4:23: port \"port\", expected a number from 0 to 65535\n"
+		"config.toml:5:15: expected an address that can be connected to, but \"deaf\" cannot connect\n"
+		"config.toml:6:15: \"pack:a:1\" carries messages, but the route's key \"byte:0.0.0.0:3\" carries bytes; "
+		"\"frame+byte:0.0.0.0:3\" would carry messages, too\n"
+		"config.toml:7:15: \"byte:a:1\" carries bytes, but the route's key \"pack:0.0.0.0:4\" carries messages; "
+		"\"frame+byte:a:1\" would carry messages, too\n"
+		"config.toml:8:15: expected the name of a subport behind \"!\": \"*\" stands only in keys; "
+		"\"!{multiplex}\" hands the client's on\n");
 }
 
 Test(table_errors, messages_behind_references)
 {
-	const char *config = "[b]\ntype = \"table\"\nbind = false\n[b.routes]\n"
-						 "\"byte:*4:9\" = [{ when = { from = [\"10.0.0.0/8\"] }, to = \">c byte:*4:9\" }, "
-						 "{ to = \"both:a:1\" }]\n"
-						 "[c]\ntype = \"table\"\nbind = false\n[c.routes]\n\"byte:*4:9\" = [\"both:a:1\", \"byte:a:2\"]\n"
-						 "[a]\ntype = \"table\"\n[a.routes]\n"
-						 "\"pack:*4:1\" = \">b byte:*4:9\"\n"
-						 "\"byte:*4:2\" = \">b byte:*4:9\"\n"
-						 "\"pack:*4:3\" = \">stub\"\n"
-						 "\"pack:*4:4\" = [{ when = { from = [\"10.0.0.0/8\"] }, to = \">c byte:*4:9\" }]\n";
-	table_test_all_errors("/", config,
-						  "config.toml:14:15: \"pack:0.0.0.0:1\" carries messages, but the router \"c\", asked from here, "
-						  "leads to \"byte:a:2\", which carries bytes\n"
-						  "config.toml:17:57: \"pack:0.0.0.0:4\" carries messages, but the router \"c\", asked from here, "
-						  "leads to \"byte:a:2\", which carries bytes\n");
+	const char *config =
+		"[b]\ntype = \"table\"\nbind = false\n[b.routes]\n"
+		"\"byte:*4:9\" = [{ when = { from = [\"10.0.0.0/8\"] }, to = \">c byte:*4:9\" }, "
+		"{ to = \"both:a:1\" }]\n"
+		"[c]\ntype = \"table\"\nbind = false\n[c.routes]\n\"byte:*4:9\" = [\"both:a:1\", \"byte:a:2\"]\n"
+		"[a]\ntype = \"table\"\n[a.routes]\n"
+		"\"pack:*4:1\" = \">b byte:*4:9\"\n"
+		"\"byte:*4:2\" = \">b byte:*4:9\"\n"
+		"\"pack:*4:3\" = \">stub\"\n"
+		"\"pack:*4:4\" = [{ when = { from = [\"10.0.0.0/8\"] }, to = \">c byte:*4:9\" }]\n";
+	table_test_all_errors(
+		"/", config,
+		"config.toml:14:15: \"pack:0.0.0.0:1\" carries messages, but the router \"c\", asked from here, "
+		"leads to \"byte:a:2\", which carries bytes\n"
+		"config.toml:17:57: \"pack:0.0.0.0:4\" carries messages, but the router \"c\", asked from here, "
+		"leads to \"byte:a:2\", which carries bytes\n");
 }
 
 Test(table_errors, references)

@@ -1,5 +1,6 @@
 /* TLS streams, two of them over a socket pair on one loop: what the interface of streams promises. */
 #include "../../systems/tls/profile.h"
+#include "../../systems/tls/sessions.h"
 #include "../../systems/tls/stream.h"
 #include "../../systems/tls/tickets.h"
 #include "cli/offline.h"
@@ -377,7 +378,7 @@ Test(tls, waits_for_a_slow_reader_with_little_in_hand)
 	expect(&fx.client, "x");
 	size_t sent = fill(&fx.client, 0);
 	cr_expect_lt(sent, 500000);
-	cr_expect_leq(inside(&fx.client)->held->length, WORK_OUT);
+	cr_assert_leq(inside(&fx.client)->held->length, WORK_OUT);
 	struct iovec more = {much + sent, 1};
 	cr_expect_eq(cp_stream_writev(fx.client.stream, &more, 1, 0), CP_AGAIN);
 	for (size_t read = 0; read < MUCH;) {
@@ -414,6 +415,38 @@ Test(tls, delivers_what_was_written_before_a_close_or_an_end)
 	}
 	cr_expect_eq(read, sent);
 	cp_stream_close(fx.server.stream, CP_CAUSE_DONE);
+}
+
+/** Each change wants to be answered (RFC 8446, 4.6.3): a peer that does not read the answers is cut off. */
+Test(tls, holds_little_for_a_peer_that_changes_its_keys_all_the_time)
+{
+	char byte;
+	unsigned hints;
+	ssize_t got = 1;
+	connect_both();
+	for (int i = 0; i < 20000 && got == 1; i++) {
+		cr_assert(SSL_key_update(inside(&fx.client)->ssl, SSL_KEY_UPDATE_REQUESTED));
+		put(&fx.client, "k");
+		got = get(&fx.server, &byte, 1, &hints);
+		cr_assert(!inside(&fx.server)->held || inside(&fx.server)->held->length < WORK_OUT + 20000);
+	}
+	cr_expect_eq(got, CP_EPROTO);
+	cp_stream_close(fx.server.stream, CP_CAUSE_CLIENT_PROTOCOL);
+	cp_stream_close(fx.client.stream, CP_CAUSE_CLIENT_PROTOCOL);
+}
+
+Test(tls, answers_a_peer_that_changes_its_keys_and_reads)
+{
+	connect_both();
+	for (int i = 0; i < 3000; i++) {
+		cr_assert(SSL_key_update(inside(&fx.client)->ssl, SSL_KEY_UPDATE_REQUESTED));
+		put(&fx.client, "k");
+		expect(&fx.server, "k");
+		put(&fx.server, "a");
+		expect(&fx.client, "a");
+	}
+	cr_expect_null(inside(&fx.server)->held);
+	close_both();
 }
 
 /* ---- Handshakes --------------------------------------------------------------------------------------------- */
@@ -466,6 +499,36 @@ Test(tls, finds_exact_names_before_wildcards)
 	cr_expect_null(names_find(names, ".b.test"));
 	cr_expect_null(names_find(names, "*.test"));
 	cr_expect_null(names_find(names, ""));
+}
+
+Test(tls, sends_a_ticket_alone_if_nothing_is_written)
+{
+	connect_both();
+	cr_assert(inside(&fx.server)->held);
+	while (inside(&fx.server)->held)
+		turn();
+	cp_stream_await(fx.client.stream, CP_READABLE);
+	until(&fx.client, CP_READABLE);
+	char byte;
+	unsigned hints;
+	struct iovec vec = {&byte, 1};
+	cr_expect_eq(cp_stream_readv(fx.client.stream, &vec, 1, &hints), CP_AGAIN);
+	cr_expect(inside(&fx.client)->slot->session, "the client keeps it");
+	close_both();
+}
+
+Test(tls, resumes_a_session_with_the_same_target)
+{
+	for (int i = 0; i < 3; i++) {
+		connect_both();
+		put(&fx.server, "x");
+		expect(&fx.client, "x");
+		cr_expect_eq(SSL_session_reused(inside(&fx.client)->ssl), i > 0);
+		cr_expect_eq(SSL_session_reused(inside(&fx.server)->ssl), i > 0);
+		close_both();
+		turn();
+		fx.client = fx.server = (struct end){0};
+	}
 }
 
 Test(tls, shares_ticket_keys_by_id)

@@ -351,7 +351,26 @@ Test(zstd, a_wrong_checksum_is_a_protocol_error)
 	expect_error(CP_EPROTO);
 }
 
-/** A mebibyte that is a few bytes: each read fills what the user has, and nothing is read below meanwhile. */
+/** A block is decompressed as a whole: its bytes wait inside, with nothing more to read below. */
+Test(zstd, what_was_flushed_is_read_to_the_last_byte)
+{
+	enum { LENGTH = 5000, ROOM = 100 };
+	char *bytes = letters(LENGTH), got[ROOM];
+	size_t total = 0;
+	unsigned hints;
+	write_from(bytes, LENGTH, 0);
+	fake_arrive(&below, below.out, below.out_length);
+	while (user.can_read && total < LENGTH) {
+		cr_assert_eq(read_into(got, ROOM, &hints), ROOM, "behind %zu bytes", total);
+		cr_assert_arr_eq(got, bytes + total, ROOM);
+		total += ROOM;
+	}
+	cr_assert_eq(total, LENGTH);
+	cr_assert_eq(below.reads, 1);
+	free(bytes);
+}
+
+/** Many MiB in a few bytes: each read fills what the user has, and nothing is read below meanwhile. */
 Test(zstd, a_bomb_only_makes_many_reads)
 {
 	enum { LENGTH = 64 << 20, ROOM = 16384 };

@@ -340,8 +340,6 @@ def figures(load, results, elapsed, own, total):
     values = {"cpu": own / units * scale, "total": total / units * scale, "rate": units / results[-1]["seconds"]}
     values.update({name: results[0][name] for name in TIMES})
     values["busy"] = own / elapsed
-    extra = ("busy",)
     if load.tls and load.unit == "connection":
-        values["tickets"] = tls.check(load, results)
-        extra = ("busy", "tickets")
-    return {name: values[name] for name in (*load.figures, *extra)}
+        tls.check(load, results)
+    return {name: values[name] for name in (*load.figures, "busy")}

@@ -248,8 +248,10 @@ class Running:
         self.ways = [Way(name, port, target) for (name, target), port in zip(targets.items(), ports)]
         self.log = os.path.join(directory, "log")
         words = contender.prepare(directory, self.ways, workers, descriptors, certificate)
+        environment = {**os.environ, "OPENSSL_CONF": write(directory, "openssl.cnf", tls.OPENSSL_CONF)}
         with open(self.log, "wb") as log:
-            self.process = system.start(words, cpus, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "env": environment}
+            self.process = system.start(words, cpus, **options)
 
     def __enter__(self):
         try:
