@@ -150,7 +150,8 @@ bool bio_enter(struct tls_stream *t)
 	work->length = 0;
 	work->below = worker->work;
 	worker->work = work;
-	ERR_clear_error(); /* SSL_get_error() looks at whatever is there */
+	if (ERR_peek_error()) /* clearing goes through all of the queue, looking does not */
+		ERR_clear_error(); /* SSL_get_error() looks at whatever is there */
 	return true;
 }
 
