@@ -24,6 +24,9 @@ struct cp_sniff;
 
 /** The incoming address: as bound, with the subport that the client asked for. */
 CP_API const struct cp_address *cp_request_address(const struct cp_request *request);
+/** Where the connection came in, likewise: also for a router that was asked about another address (">front tcp:…"),
+ * which is what cp_request_address() says there. */
+CP_API const struct cp_address *cp_request_accepted(const struct cp_request *request);
 /** Who connected; behind a PROXY header: who it names. */
 CP_API const struct cp_peer *cp_request_peer(const struct cp_request *request);
 /** A fact by name (sni, alpn, host, …), or NULL while it is not known. */
@@ -80,7 +83,8 @@ struct cp_answer {
 	const struct cp_address *address; /**< CP_ANSWER_ROUTER: about this address, or NULL: the same */
 	const char *reason;               /**< CP_ANSWER_REFUSE, CP_ANSWER_FAILED: for the log; may be NULL */
 	size_t bytes;                     /**< CP_ANSWER_BYTES: how many in all */
-	uint64_t timeout_ms;              /**< CP_ANSWER_BYTES: how long at most; 0: timeouts.preamble */
+	uint64_t timeout_ms;              /**< CP_ANSWER_BYTES: how long at most, from now on; 0: timeouts.preamble, for all
+										 answers that leave it at 0 together */
 	const struct cp_sniff *sniff;     /**< CP_ANSWER_FACTS */
 };
 
@@ -100,7 +104,8 @@ struct cp_router_def {
 				 struct cp_error *error);
 
 	/** The connection has ended: nobody waits for the answer, and the request will be gone. Needed where route can say
-	 * CP_AGAIN. Also called while the request waits for bytes (CP_ANSWER_BYTES), if cp_request_state() is set. */
+	 * CP_AGAIN. Also called while the request waits for bytes (CP_ANSWER_BYTES,
+	 * CP_ANSWER_FACTS), and when the router asks for them again and again, if cp_request_state() is set. */
 	void (*cancel)(struct cp_router *router, struct cp_request *request);
 
 	/** What the answer for an incoming address is if it depends on nothing else, for finding loops when checking.

@@ -63,6 +63,7 @@ struct cp_sniff_pattern {
 	uint64_t timeout_ms; /**< 0: timeouts.preamble */
 };
 
+/** Lives, and stays as it is, as long as the requests that it was given to: it is known by its address. */
 struct cp_sniff {
 	uint32_t size;  /**< sizeof(struct cp_sniff) */
 	unsigned facts; /**< CP_SNIFF_* bits */

@@ -184,6 +184,7 @@ static void prepare_request(struct question *question, const struct cli *cli)
 
 	request_init(&question->request, question->offline.loop, question->offline.generation->scope, question->address,
 				 &nobody);
+	question->request.accepted = question->binding->address;
 	question->request.explain = print_step;
 	for (int i = 1; i < cli->count; i++)
 		take_fact(question, cli->words[i]);

@@ -26,6 +26,7 @@ void request_init(struct cp_request *request, struct cp_loop *loop, const struct
 	request->local.ip.family = 0;
 	request->socket = -1;
 	request->sniffed = NULL;
+	request->proto_source = PROTO_GIVEN;
 	request->sniff_since = 0;
 	request->silence_ms = 0;
 	request->fact_count = 0;
@@ -70,6 +71,11 @@ void request_deinit(struct cp_request *request)
 const struct cp_address *cp_request_address(const struct cp_request *request)
 {
 	return request->address;
+}
+
+const struct cp_address *cp_request_accepted(const struct cp_request *request)
+{
+	return request->accepted;
 }
 
 const struct cp_peer *cp_request_peer(const struct cp_request *request)

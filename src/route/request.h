@@ -11,11 +11,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/** Who has named the protocol. */
+enum proto_source {
+	PROTO_GIVEN,   /* nobody, or not sniffing */
+	PROTO_KNOWN,   /* sniffing: one that it knows by itself */
+	PROTO_PATTERN, /* sniffing: a pattern of who asked then */
+};
+
 struct cp_request {
 	struct cp_loop *loop;
 	const struct cp_scope *scope;
 	const struct cp_address *address;  /* a router that asks another one may change it: see routing.h */
-	const struct cp_address *accepted; /* what it was at first: where the client's stream comes from */
+	const struct cp_address *accepted; /* where the client's stream came in, with the subport it asked for */
 	struct cp_peer peer;
 	struct cp_peer local;   /* where the client connected to; asked for when somebody wants to know */
 	int socket;             /* the client's, for that; -1: none */
@@ -26,6 +33,7 @@ struct cp_request {
 	size_t peeked_length;
 	bool peeked_end;
 	const struct cp_sniff *sniffed; /* settled last */
+	enum proto_source proto_source; /* of the fact `proto` */
 	uint64_t sniff_since;           /* when sniffing first had to wait; 0: never */
 	uint64_t silence_ms;            /* how long a client may say nothing: timeouts.preamble; 0: any time */
 	void *state;                    /* the router's */

@@ -37,6 +37,13 @@ static bool CP_PRINTF(2, 3) fail(struct routing *routing, const char *format, ..
 	return end(routing, CP_EINVAL, CP_CAUSE_ROUTER_FAILED);
 }
 
+/** It asks again and again: it is not asked any more, and must not go on waiting (a coroutine, its streams). */
+static void give_up(struct routing *routing)
+{
+	if (routing->request->state && routing->router->def->cancel)
+		routing->router->def->cancel(routing->router, routing->request);
+}
+
 static bool refuse(struct routing *routing, enum cp_err code, enum cp_cause cause, const char *reason)
 {
 	cp_error_set(&routing->error, code, NULL, "%s", reason);
@@ -153,6 +160,7 @@ static bool take_bytes(struct routing *routing)
 	}
 	if (routing->repeats++ < ROUTING_REPEATS)
 		return true;
+	give_up(routing);
 	return fail(routing, "asks for %zu bytes again and again, but %s %zu", routing->answer.bytes,
 				request->peeked_end ? "there will be no more than" : "it has", request->peeked_length);
 }
@@ -173,7 +181,7 @@ static void explain_facts(const struct routing *routing)
 static bool take_sniff(struct routing *routing)
 {
 	struct cp_answer *answer = &routing->answer;
-	if (!answer->sniff)
+	if (!answer->sniff || answer->sniff->size < sizeof(*answer->sniff))
 		return fail(routing, "wants to know facts, but did not say which");
 	if (!sniffing_run(routing->request, answer->sniff, &answer->timeout_ms)) {
 		answer->bytes = routing->request->peeked_length + 1;
@@ -184,6 +192,7 @@ static bool take_sniff(struct routing *routing)
 	explain_facts(routing);
 	if (routing->repeats++ < ROUTING_REPEATS)
 		return true;
+	give_up(routing);
 	return fail(routing, "asks for facts that are known again and again");
 }
 

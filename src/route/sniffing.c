@@ -80,18 +80,38 @@ static const char *const tls_facts[] = {"sni", "alpn", NULL};
 static const char *const http_facts[] = {"host", "path", "method", NULL};
 static const char *const proto_facts[] = {"proto", NULL};
 
-static bool knows_proto(const struct cp_request *request)
+static bool has_proto(const struct cp_request *request)
 {
 	const struct cp_value *proto = cp_request_fact(request, "proto");
 	return proto && proto->kind != CP_NULL;
 }
 
-/** What was none of those asked for may be one of those that are asked for now. */
-static void set_proto(struct look *look, const char *name)
+/** Whether who asks with `sniff` can take what is there. Patterns are of who asks: those of one say nothing to another,
+ * who may have patterns that come before what was found. */
+static bool knows_proto(const struct cp_request *request, const struct cp_sniff *sniff)
 {
+	if (!has_proto(request))
+		return false;
+	switch (request->proto_source) {
+	case PROTO_GIVEN:
+		return true;
+	case PROTO_KNOWN:
+		return sniff->pattern_count == 0;
+	case PROTO_PATTERN:
+		break;
+	}
+	return false;
+}
+
+/** @param asked  whether it was asked for, and not only its facts: then it replaces what others have found */
+static void set_proto(struct look *look, const char *name, enum proto_source source, bool asked)
+{
+	struct cp_request *request = look->request;
 	struct cp_value value = cp_string(name, strlen(name));
-	if (!knows_proto(look->request))
-		cp_request_set_fact(look->request, "proto", &value);
+	if (has_proto(request) && (request->proto_source == PROTO_GIVEN || !asked))
+		return;
+	cp_request_set_fact(request, "proto", &value);
+	request->proto_source = source;
 }
 
 /** The bits of `facts` whose answers are not there yet. */
@@ -102,7 +122,7 @@ static unsigned missing(const struct cp_request *request, const struct cp_sniff 
 		left &= ~(unsigned)CP_SNIFF_TLS;
 	if (cp_request_fact(request, "host"))
 		left &= ~(unsigned)CP_SNIFF_HTTP;
-	if (knows_proto(request))
+	if (knows_proto(request, sniff))
 		left &= CP_SNIFF_TLS | CP_SNIFF_HTTP;
 	return left;
 }
@@ -110,7 +130,7 @@ static unsigned missing(const struct cp_request *request, const struct cp_sniff 
 /** Patterns tell `proto`, too. */
 static bool misses_patterns(const struct cp_request *request, const struct cp_sniff *sniff)
 {
-	return sniff->pattern_count && !knows_proto(request);
+	return sniff->pattern_count && !knows_proto(request, sniff);
 }
 
 bool cp_request_sniffed(const struct cp_request *request, const struct cp_sniff *sniff)
@@ -219,7 +239,7 @@ static bool try_patterns(struct look *look, bool *found)
 			return false;
 		*found = verdict == VERDICT_YES;
 		if (*found) {
-			set_proto(look, pattern->name);
+			set_proto(look, pattern->name, PROTO_PATTERN, true);
 			return true;
 		}
 	}
@@ -238,7 +258,7 @@ static bool try_protocols(struct look *look, unsigned wanted)
 			continue;
 		if (!details(look, protocol, wanted))
 			return false;
-		set_proto(look, cp_protocol_text(protocol));
+		set_proto(look, cp_protocol_text(protocol), PROTO_KNOWN, wanted & CP_SNIFF_PROTO(protocol));
 		return true;
 	}
 	return true;
@@ -292,7 +312,7 @@ static bool look_at_silence(struct look *look, unsigned wanted)
 	if (!is_over(look, silence_limit(look, wanted, &silent)))
 		return false;
 	if (silent && !look->end)
-		set_proto(look, silent->name);
+		set_proto(look, silent->name, PROTO_PATTERN, true);
 	return true;
 }
 

@@ -336,18 +336,35 @@ static bool split_authority(struct text authority, struct text *host)
 	return is_ipv6(*host);
 }
 
-static void set_host(struct http_head *head, struct text authority, struct cp_arena *arena)
+/** The host of an authority as everybody writes it, without its port; nothing if it is none. */
+static struct text canonical_host(struct text authority, struct cp_arena *arena)
 {
 	char canonical[HOST_ROOM];
 	struct text host;
 	size_t length, offset;
 	if (!split_authority(authority, &host) || host_canonical(host.at, host.length, false, canonical, &length, &offset))
-		return;
+		return (struct text){0};
 	if (canonical[length - 1] == '.')
 		length--; /* a name that is complete is the same name */
 	bool bracket = memchr(canonical, ':', length);
-	head->host = cp_arena_printf(arena, bracket ? "[%.*s]" : "%.*s", (int)length, canonical);
-	head->host_length = length + (bracket ? 2 : 0);
+	return (struct text){cp_arena_printf(arena, bracket ? "[%.*s]" : "%.*s", (int)length, canonical),
+						 length + (bracket ? 2 : 0)};
+}
+
+/** By RFC 9112, 3.2.2, what the target names counts and the field does not; but not every server knows: two that differ
+ * are no host. @param named  by the target, `at` NULL: by none  @param field  of the Host field, likewise */
+static void set_host(struct http_head *head, struct text named, struct text field, struct cp_arena *arena)
+{
+	struct text host = {0}, other;
+	if (named.at || field.at)
+		host = canonical_host(named.at ? named : field, arena);
+	if (host.at && named.at && field.at) {
+		other = canonical_host(field, arena);
+		if (!other.at || other.length != host.length || memcmp(other.at, host.at, host.length) != 0)
+			return;
+	}
+	head->host = host.at;
+	head->host_length = host.length;
 }
 
 /* ---- Target ------------------------------------------------------------------------------------------------- */
@@ -381,14 +398,14 @@ static void set_path(struct http_head *head, struct text path, struct cp_arena *
 
 static void fill(struct http_head *head, const struct request_line *line, struct text host, struct cp_arena *arena)
 {
+	struct text named = {0};
 	head->method = cp_arena_strndup(arena, line->method.at, line->method.length);
 	head->method_length = line->method.length;
 	if (equals(line->method, "CONNECT"))
-		host = line->target;
+		named = line->target;
 	else if (line->target.at[0] != '*')
-		set_path(head, split_target(line->target, &host), arena);
-	if (host.at)
-		set_host(head, host, arena);
+		set_path(head, split_target(line->target, &named), arena);
+	set_host(head, named, host, arena);
 }
 
 /* ---- The head ----------------------------------------------------------------------------------------------- */

@@ -28,7 +28,8 @@ struct http_head {
 	size_t method_length;
 	const char *host; /* of an absolute target or of CONNECT's, else of the Host field; without its port, in lower case
 						 and without a dot at its end; IPv6 in its canonical form, in brackets. NULL also where other
-						 characters are in it than a host name may have (user@host, %-encoding, lists) */
+						 characters are in it than a host name may have (user@host, %-encoding, lists), and where the
+						 target names another one than the field */
 	size_t host_length;
 	const char *path; /* of an absolute target, too; without the query, otherwise as it stands: nothing is decoded, dots
 						 and slashes stay. Begins with "/". "*" and CONNECT have none */

@@ -155,7 +155,7 @@ static json_t *pipe_json(const struct pipe *p)
 	char peer[CP_PEER_TEXT], incoming[512];
 	cp_peer_print(&p->peer, peer, sizeof(peer));
 	if (p->setup)
-		cp_address_print(p->setup->request.address, incoming, sizeof(incoming));
+		cp_address_print(p->setup->request.accepted, incoming, sizeof(incoming));
 	return json_pack("{s:I, s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "id", (json_int_t)p->id, "worker",
 					 (int)p->worker->index, "state", pipe_state_text(p->state), "incoming",
 					 p->setup ? incoming : pipe_incoming(p), "peer", peer, "router", pipe_router(p), "target",

@@ -52,9 +52,8 @@ const char *pipe_target(const struct pipe *p)
 static bool names_key(const struct pipe_setup *s, struct names_key *key)
 {
 	const struct cp_arena *arena = s->request.arena;
-	bool named = s->named && s->request.address == s->named;
-	*key = (struct names_key){named ? s->binding->address : s->request.address, s->target, s->router, "", 0};
-	if (named)
+	*key = (struct names_key){s->binding->address, s->target, s->router, "", 0};
+	if (s->named)
 		key->subport = cp_address_multiplex(s->named, &key->subport_length);
 	return !arena || (!arena_owns(arena, key->incoming) && !arena_owns(arena, key->target));
 }
@@ -66,9 +65,9 @@ void pipe_keep_names(struct pipe *p)
 	struct names_key key;
 	names_put(p->names);
 	if (s->plan == w->plan && names_key(s, &key))
-		p->names = names_get(&w->names, &key, s->request.address);
+		p->names = names_get(&w->names, &key, s->request.accepted);
 	else
-		p->names = names_new(s->request.address, s->router, s->target);
+		p->names = names_new(s->request.accepted, s->router, s->target);
 }
 
 void pipe_describe(const struct pipe *p, char *text, size_t room)

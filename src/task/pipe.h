@@ -99,6 +99,7 @@ struct pipe_setup {
 	uint8_t first_flags;               /* CP_WRITE_* of that message */
 	bool armed;                        /* the client's stream will call when there is more */
 	size_t wanted;                     /* bytes that a router waits for */
+	uint64_t waiting_since;            /* cp_loop_now(): when one first did, without a time of its own; 0: never */
 	struct iovec early[2];             /* preamble towards the target, first bytes */
 	int early_count;
 };

@@ -28,7 +28,7 @@ static void found_subport(struct pipe *p, const struct preamble *preamble)
 	const struct cp_address *address = cp_address_with_multiplex(s->request.address, cp_request_arena(&s->request),
 																 preamble->name, preamble->name_length);
 	if (address)
-		s->request.address = s->named = address;
+		s->request.address = s->request.accepted = s->named = address;
 	s->first_offset = preamble->length;
 	s->request.sniff_since = 0; /* it was not silent: what is behind the preamble has its own time */
 	route(p);
@@ -264,21 +264,29 @@ static void route(struct pipe *p)
 	routed(p, routing_start(&s->routing, &s->request, router, on_routing_changed, p));
 }
 
+/** What is left of timeouts.preamble: all waits that have no time of their own share it. @return 0: no limit */
+static uint64_t preamble_left(struct pipe *p)
+{
+	struct pipe_setup *s = p->setup;
+	uint64_t most = p->worker->settings.timeouts.preamble, now = cp_loop_now(p->worker->loop);
+	if (!s->waiting_since)
+		s->waiting_since = now;
+	uint64_t elapsed = now - s->waiting_since;
+	return most == 0 ? 0 : elapsed < most ? most - elapsed : 1;
+}
+
 /** The router wants to see more bytes. */
 static void wait_for_bytes(struct pipe *p)
 {
 	struct pipe_setup *s = p->setup;
-	uint64_t timeout = s->routing.answer.timeout_ms;
-	s->wanted = s->routing.answer.bytes;
-	if (s->routing.answer.kind == CP_ANSWER_FACTS) { /* the time of a step */
-		pipe_timer_stop(p);
-		if (timeout)
-			pipe_timer_start(p, timeout);
-	} else if (!p->timer) {
-		timeout = timeout ? timeout : p->worker->settings.timeouts.preamble;
-		if (timeout)
-			pipe_timer_start(p, timeout);
-	}
+	const struct cp_answer *answer = &s->routing.answer;
+	uint64_t timeout = answer->timeout_ms;
+	if (timeout == 0 && answer->kind == CP_ANSWER_BYTES)
+		timeout = preamble_left(p);
+	pipe_timer_stop(p); /* of an earlier wait */
+	if (timeout)
+		pipe_timer_start(p, timeout);
+	s->wanted = answer->bytes;
 	first_await(p);
 }
 

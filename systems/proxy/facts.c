@@ -287,7 +287,7 @@ static void put_unique_id(struct cp_request *request, struct proxy_writer *write
 static void put_multiplex(const struct cp_request *request, struct proxy_writer *writer)
 {
 	size_t length;
-	const char *name = cp_address_multiplex(cp_request_address(request), &length);
+	const char *name = cp_address_multiplex(cp_request_accepted(request), &length);
 	if (name)
 		proxy_v2_put(writer, PROXY_TLV_MULTIPLEX, name, length);
 	else
@@ -296,7 +296,11 @@ static void put_multiplex(const struct cp_request *request, struct proxy_writer 
 
 void proxy_facts_put(struct cp_request *request, uint32_t sends, struct proxy_writer *writer)
 {
-	if (sends & 1u << PROXY_SEND_ALPN && !put_own(writer, PROXY_TLV_ALPN, request, "alpn"))
+	/* Of TLS that goes through here only what the client offers is known. */
+	bool agreed = text_fact(request, "tls_version") && text_fact(request, "alpn");
+	if (sends & 1u << PROXY_SEND_ALPN && agreed)
+		put_own(writer, PROXY_TLV_ALPN, request, "alpn");
+	else if (sends & 1u << PROXY_SEND_ALPN)
 		pass_on(writer, PROXY_TLV_ALPN, request, "proxy_alpn");
 	if (sends & 1u << PROXY_SEND_AUTHORITY && !put_own(writer, PROXY_TLV_AUTHORITY, request, "sni"))
 		pass_on(writer, PROXY_TLV_AUTHORITY, request, "proxy_authority");

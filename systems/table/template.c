@@ -241,6 +241,15 @@ static bool fill_piece(struct filling *filling, const struct piece *piece, enum 
 	return !why;
 }
 
+/** HTTP writes IPv6 addresses in brackets, fields hold them without. */
+static void take_brackets_off(struct text *host)
+{
+	if (host->length < 2 || host->at[0] != '[' || host->at[host->length - 1] != ']')
+		return;
+	host->at++;
+	host->length -= 2;
+}
+
 /** `/{path}` hands a whole path on: its slash and that of the value are one. */
 static bool hands_path_on(const struct pieces *pieces, enum cp_field_role role)
 {
@@ -259,6 +268,8 @@ static bool fill_field(struct filling *filling, const struct pieces *pieces, enu
 	for (uint32_t i = first; i < pieces->count; i++) {
 		if (!fill_piece(filling, &pieces->at[i], role, pieces->count - first == 1, &texts[i]))
 			return false;
+		if (role == CP_ROLE_HOST && pieces->count == 1)
+			take_brackets_off(&texts[i]);
 		length += texts[i].length;
 	}
 	char *text = cp_arena_alloc(arena, length + 1), *at = text;

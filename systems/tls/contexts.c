@@ -7,7 +7,6 @@
 #include "words.h"
 
 #include <openssl/err.h>
-#include <openssl/sha.h>
 #include <string.h>
 
 /* What is set where a profile does not: forward secrecy and authenticated encryption only (RFC 9325, 4.2), the cheaper
@@ -98,20 +97,17 @@ static bool use_client_authorities(SSL_CTX *context, const struct profile *profi
 	return names && SSL_CTX_set1_verify_cert_store(context, profile->client_authorities);
 }
 
-/** Sessions are resumed only where they are from: those of one profile. */
 static bool use_sessions(SSL_CTX *context, const struct profile *profile)
 {
-	unsigned char id[SHA256_DIGEST_LENGTH];
-	SHA256((const unsigned char *)profile->id, strlen(profile->id), id);
 	SSL_CTX_set_session_cache_mode(context, profile->session_cache ? SSL_SESS_CACHE_SERVER : SSL_SESS_CACHE_OFF);
 	SSL_CTX_sess_set_cache_size(context, (long)profile->session_cache);
 	SSL_CTX_set_timeout(context, (long)profile->ticket_seconds);
-	SSL_CTX_set_num_tickets(context, profile->use_tickets || profile->session_cache ? 1 : 0);
+	SSL_CTX_set_num_tickets(context, profile->use_tickets ? 1 : 0);
 	if (profile->use_tickets)
 		tickets_use(context);
 	else
 		SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
-	return SSL_CTX_set_session_id_context(context, id, sizeof(id));
+	return SSL_CTX_set_session_id_context(context, profile->session_scope, sizeof(profile->session_scope));
 }
 
 SSL_CTX *contexts_accepting(struct profile *profile, const size_t *set, size_t count, struct cp_error *error)

@@ -6,6 +6,8 @@
 #include "words.h"
 
 #include <openssl/err.h>
+#include <openssl/rand.h>
+#include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -109,8 +111,8 @@ static X509_STORE *read_store(const struct cp_settings *value, const char *path,
 	return NULL;
 }
 
-/** @param names  set to the subjects, if not NULL */
-static X509_STORE *read_authorities(const struct cp_settings *value, STACK_OF(X509_NAME) * *names)
+/** @param names  set to the subjects, if not NULL @param directory  set to whether it is one */
+static X509_STORE *read_authorities(const struct cp_settings *value, STACK_OF(X509_NAME) * *names, bool *directory)
 {
 	struct stat status;
 	char *path = certificates_path(value);
@@ -118,11 +120,11 @@ static X509_STORE *read_authorities(const struct cp_settings *value, STACK_OF(X5
 	if (path && stat(path, &status) < 0) {
 		cp_settings_error(value, "cannot read %s: %m", path);
 	} else if (path) {
-		bool directory = S_ISDIR(status.st_mode);
-		store = read_store(value, path, directory);
-		if (store && names && directory && (*names = sk_X509_NAME_new_null()))
+		*directory = S_ISDIR(status.st_mode);
+		store = read_store(value, path, *directory);
+		if (store && names && *directory && (*names = sk_X509_NAME_new_null()))
 			SSL_add_dir_cert_subjects_to_stack(*names, path);
-		else if (store && names && !directory)
+		else if (store && names && !*directory)
 			*names = SSL_load_client_CA_file(path);
 	}
 	ERR_clear_error();
@@ -137,14 +139,14 @@ static void read_verification(struct profile *profile, const struct cp_settings 
 	const struct cp_settings *authorities = cp_settings_get(table, "client_ca");
 	const struct cp_settings *verify = cp_settings_get(table, "client_verify"), *ca = cp_settings_get(table, "ca");
 	size_t index = authorities ? 2 : 0;
-	bool checks = true;
+	bool checks = true, directory;
 	if (authorities)
-		profile->client_authorities = read_authorities(authorities, &profile->client_names);
+		profile->client_authorities = read_authorities(authorities, &profile->client_names, &profile->client_directory);
 	if (verify && cp_settings_word(verify, words, &index) && index > 0 && !authorities)
 		cp_settings_error(verify, "expected a key `client_ca` beside this: the authorities of the clients");
 	profile->client_verify = modes[index];
 	if (ca)
-		profile->authorities = read_authorities(ca, NULL);
+		profile->authorities = read_authorities(ca, NULL, &directory);
 	cp_settings_get_bool(table, "verify", &checks);
 	profile->no_verify = !checks;
 	if (ca && profile->no_verify)
@@ -214,6 +216,47 @@ static void read_protocol(struct profile *profile, const struct cp_settings *tab
 
 /* ---- Resumption --------------------------------------------------------------------------------------------- */
 
+/** With what it says beside itself for whom it is trusted. */
+static bool add_authority(EVP_MD_CTX *digest, X509 *certificate)
+{
+	unsigned char *der = NULL;
+	int length = i2d_X509_AUX(certificate, &der);
+	bool added = length > 0 && EVP_DigestUpdate(digest, der, (size_t)length);
+	OPENSSL_free(der);
+	return added;
+}
+
+static bool add_authorities(EVP_MD_CTX *digest, const struct profile *profile)
+{
+	unsigned char random[SHA256_DIGEST_LENGTH];
+	if (!profile->client_authorities)
+		return true;
+	/* What a directory has is known only when it is asked for: sessions are of one load. */
+	if (profile->client_directory)
+		return RAND_bytes(random, sizeof(random)) > 0 && EVP_DigestUpdate(digest, random, sizeof(random));
+	const STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(profile->client_authorities);
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+		X509 *certificate = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+		if (certificate && !add_authority(digest, certificate))
+			return false;
+	}
+	return true;
+}
+
+/** A client that resumes is not verified again: sessions are resumed only where a client would be verified in the same
+ * way as where they are from. Tickets outlive reloads, and their keys may be shared between profiles. */
+static void set_session_scope(struct profile *profile, const struct cp_settings *table)
+{
+	EVP_MD_CTX *digest = EVP_MD_CTX_new();
+	bool made = digest && EVP_DigestInit_ex(digest, EVP_sha256(), NULL) &&
+				EVP_DigestUpdate(digest, profile->id, strlen(profile->id) + 1) &&
+				EVP_DigestUpdate(digest, &profile->client_verify, sizeof(profile->client_verify)) &&
+				add_authorities(digest, profile) && EVP_DigestFinal_ex(digest, profile->session_scope, NULL);
+	EVP_MD_CTX_free(digest);
+	if (!made)
+		cp_settings_error(table, "OpenSSL does not work: %s", words_reason());
+}
+
 /** true, false, or how long one is good. */
 static void read_tickets(struct profile *profile, const struct cp_settings *value)
 {
@@ -251,6 +294,7 @@ int profile_read(struct profile *profile, const struct cp_settings *table)
 	bool complete = read_certificates(profile, table);
 	read_verification(profile, table);
 	read_protocol(profile, table);
+	set_session_scope(profile, table);
 	read_resumption(profile, table);
 	if (contexts_check(profile, table) && complete && profile->certificate_count &&
 		(profile->tickets || !profile->use_tickets))

@@ -32,6 +32,8 @@ struct profile {
 	X509_STORE *client_authorities;
 	STACK_OF(X509_NAME) * client_names; /* what clients are told to choose by */
 	int client_verify;                  /* SSL_VERIFY_* */
+	bool client_directory;              /* client_authorities are looked up when they are needed */
+	unsigned char session_scope[32];    /* SHA-256 of what a session depends on: one of another scope is not resumed */
 	bool strict_sni, use_tickets;
 	uint64_t ticket_seconds;
 	int64_t session_cache;

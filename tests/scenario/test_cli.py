@@ -147,6 +147,7 @@ type = "table"
   { when = { from = ["198.51.100.0/24", "2001:db8::/32"] }, to = "tcp:10.0.0.4:1" },
   { to = "tcp:10.0.0.5:1" },
 ]
+"frame+tcp:$4:6" = "frame+tcp:10.0.0.10:1"
 "tcp:$4:4" = [
   { when = { from = "192.0.2.0/24", sni = ["*.example.org", "example.org"] }, to = "tcp:{sni}:443" },
   { when = { proto = "ssh" }, to = "tcp:10.0.0.7:22" },
@@ -163,6 +164,9 @@ type = "table"
         result = self.route(*words)
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         return [line.removeprefix("target: ") for line in result.stdout.splitlines() if line.startswith("target: ")]
+
+    def test_layers_need_not_be_typed(self):
+        self.assertEqual(self.targets("tcp:$4:6"), ["frame+tcp:10.0.0.10:1"])
 
     def test_targets_in_their_order(self):
         self.assertEqual(self.targets("tcp:127.0.0.1:1!db"), ["tcp:10.0.0.1:5432", "tcp:10.0.0.2:5432"])

@@ -715,6 +715,14 @@ class Facts(Lua):
         client.reset()
         self.assertRegex(proxy.wait_closed(), "client_gone")
 
+    def test_each_wait_has_its_own_time(self):
+        for first in ('fact("proto", 3600)', "peek(2, 3600)"):
+            with self.subTest(first=first):
+                proxy = self.route('request:%s return nil, "got <" .. request:peek(100, 0.05) .. ">"' % first)
+                client = self.client(proxy.port())
+                client.send_pieces(b"hello", [1])
+                self.assertIn("got <hello>", proxy.wait_closed())
+
     def test_a_fact_that_a_script_has_set(self):
         proxy = self.script("""
             connpipe.converter { id = "named", accept = function(s, argument, request)

@@ -12,7 +12,7 @@ import struct
 import subprocess
 import unittest
 
-from tests.scenario.harness import PATIENCE, PROGRAM, TOP, Process, Scenario, free_port, preamble, table, until
+from tests.scenario.harness import PATIENCE, PROGRAM, TOP, Process, Scenario, client_hello, free_port, preamble, table, until
 
 V1 = b"PROXY TCP4 192.0.2.1 198.51.100.2 51234 443\r\n"
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -388,6 +388,25 @@ class Writing(Proxy):
         target.socket.recv(4, socket.MSG_WAITALL)
         target.expect(b"hello")
 
+    def test_what_a_client_offers_was_not_agreed_upon(self):
+        second = self.facts()
+        first = self.connpipe('[out]\ntype = "proxy"\ntlvs = ["authority", "alpn"]\n[t]\ntype = "table"\n[t.routes]\n'
+                              '"tcp:$4:0" = [{ when = { alpn = "h2" }, to = "proxy(out)+tcp:$4:%d" }]' % second.port())
+        self.client(first.port()).send(client_hello("a.test", ["h2", "http/1.1"]))
+        facts = self.wait_facts(second)
+        self.assertIn("proxy_authority=a.test", facts)
+        self.assertFalse([fact for fact in facts if fact.startswith("proxy_alpn")])
+
+    def test_the_subport_is_the_clients(self):
+        """Not that of an address that a router asks another one about."""
+        second = self.facts()
+        first = self.connpipe('[out]\ntype = "proxy"\ntlvs = ["authority", "multiplex"]\n'
+                              '[t]\ntype = "table"\n[t.routes]\n"tcp:$4:0" = ">u tcp:$4:1!ssh"\n'
+                              '[u]\ntype = "table"\nbind = false\n[u.routes]\n"tcp:$4:1!ssh" = "proxy(out)+tcp:$4:%d"\n'
+                              % second.port())
+        self.client(first.port()).send(b"x")
+        self.assertFalse([fact for fact in self.wait_facts(second) if fact.startswith("proxy_multiplex")])
+        first.wait_log("opened: tcp:127.0.0.1:0 from ")
 
     def test_tls_that_ends_here(self):
         directory = self.directory()

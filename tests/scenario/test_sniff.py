@@ -126,7 +126,8 @@ class Bytes(Sniff):
 
 class Times(Sniff):
     def test_stops_in_the_middle(self):
-        proxy, _, other = self.named('sni = "a.test"', 'tls = { timeout = "100ms" }')
+        proxy, _, other = self.named('sni = "a.test"', 'tls = { timeout = "100ms" }',
+                                     process='timeouts = { preamble = "1h" }')
         hello = client_hello("a.test")
         client = self.client(proxy.port())
         client.send(hello[:30])
@@ -136,7 +137,8 @@ class Times(Sniff):
         target.expect(hello[30:])
 
     def test_silent_client_gets_the_route_that_is_left(self):
-        proxy, _, other = self.named('sni = "a.test"', process='timeouts = { preamble = "100ms" }')
+        proxy, _, other = self.named('sni = "a.test"', 'tls = { timeout = "1h" }',
+                                     process='timeouts = { preamble = "100ms" }')
         client = self.client(proxy.port())
         target = self.accept(other)
         target.send(b"220 welcome")
@@ -165,7 +167,8 @@ class Times(Sniff):
         self.accept(other).expect(b"hello")
 
     def test_condition_on_the_source_alone_waits_for_nothing(self):
-        proxy, _, other = self.named('from = "192.0.2.0/24", sni = "a.test"', process='timeouts = { preamble = "0s" }')
+        proxy, _, other = self.named('from = "192.0.2.0/24", sni = "a.test"', 'tls = { timeout = "1h" }',
+                                     process='timeouts = { preamble = "0s" }')
         client = self.client(proxy.port())
         target = self.accept(other)
         target.send(b"220 welcome")

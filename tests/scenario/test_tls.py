@@ -262,6 +262,61 @@ class Resumption(Tls):
         self.assertFalse(self.resumes(ports[1], context, session))
 
 
+class Verifying(Tls):
+    """A session that is resumed is not verified again, so it must not outlive what it was verified by."""
+
+    def use(self, port, context, session=None):
+        client = self.tls(port, context=context, session=session)
+        client.send(b"x")
+        client.expect(b"x")
+        return client
+
+    def over_a_reload(self, before, change, resumes, certificate=None):
+        """`change` is called with the path of a copy of the authority `before` (None: clients are not verified)."""
+        path = os.path.join(self.directory(), "clients.pem")
+        if before:
+            shutil.copy(before, path)
+        proxy = self.front('client_ca = "%s"' % path if before else "")
+        contexts = [client_context(self.authority.path, certificate, version)
+                    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)]
+        sessions = [self.use(proxy.port(), context).session for context in contexts]
+        change(proxy, path)
+        proxy.signal(SIGHUP)
+        proxy.wait_generation()
+        for context, session in zip(contexts, sessions):
+            if resumes:
+                self.assertTrue(self.use(proxy.port(), context, session).tls.session_reused)
+            else:
+                self.refused_by_alert(proxy.port(), "HANDSHAKE_FAILURE|CERTIFICATE_REQUIRED|UNKNOWN_CA",
+                                      context=context, session=session)
+
+    def test_the_same_authority(self):
+        self.over_a_reload(self.authority.path, lambda proxy, path: None, True, self.person)
+
+    def test_another_authority(self):
+        self.over_a_reload(self.authority.path, lambda proxy, path: shutil.copy(self.other.path, path), False,
+                           self.person)
+
+    def test_an_authority_where_there_was_none(self):
+        verifying = table({"tls+tcp:$4:0": "echo:"}) + self.profile('client_ca = "%s"' % self.authority.path)
+        self.over_a_reload(None, lambda proxy, path: proxy.configure(verifying), False)
+
+    def test_a_directory(self):
+        """Its certificates are looked up when they are needed: sessions are of one load."""
+        directory = self.directory()
+        shutil.copy(self.authority.path, directory)
+        subprocess.run(["openssl", "rehash", directory], check=True, capture_output=True)
+        proxy = self.front('client_ca = "%s"' % directory)
+        context = client_context(self.authority.path, self.person)
+        session = self.use(proxy.port(), context).session
+        again = self.use(proxy.port(), context, session)
+        self.assertTrue(again.tls.session_reused)
+        self.refused_by_alert(proxy.port(), "UNKNOWN_CA", context=client_context(self.authority.path, self.stranger))
+        proxy.signal(SIGHUP)
+        proxy.wait_generation()
+        self.assertFalse(self.use(proxy.port(), context, again.session).tls.session_reused)
+
+
 class Reloading(Tls):
     def test_a_new_certificate(self):
         path = os.path.join(self.files, "changing.pem")

@@ -506,6 +506,28 @@ Test(sniffing, a_name_that_was_found_stays)
 	expect("path", "/api/x");
 }
 
+/** A table that is asked by another one has patterns of its own, whatever the other one has found. */
+Test(sniffing, patterns_of_who_is_asked_later_count)
+{
+	static const struct cp_sniff_pattern first[] = {{.name = "hello", BYTES("\x16\x03")}};
+	static const struct cp_sniff_pattern later[] = {{.name = "api", BYTES("GET /api")}};
+	static const struct cp_sniff hello = SNIFF(0, PATTERNS(first)), api = SNIFF(0, PATTERNS(later));
+	arrive_text("GET /api/x HTTP/1.1\r\nHost: a\r\n\r\n");
+	cr_assert(settled(&http_details));
+	expect("proto", "http");
+	cr_assert_not(cp_request_sniffed(&fake.request, &api));
+	cr_assert(settled(&api));
+	expect("proto", "api");
+
+	fake.request.fact_count = 0;
+	fake.request.sniffed = NULL;
+	arrive(wire, make_hello(1 << 14), false);
+	cr_assert(settled(&hello));
+	expect("proto", "hello");
+	cr_assert(settled(&tls)); /* without patterns: what it knows by itself */
+	expect("proto", "tls");
+}
+
 Test(sniffing, what_is_settled_is_told)
 {
 	arrive_text("SSH-2.0-x\r\n");
@@ -524,6 +546,7 @@ struct asking {
 	struct fake_router fake; /* first */
 	const struct cp_sniff *sniff;
 	bool insists; /* asks although it is settled */
+	bool holds;   /* has a state */
 };
 
 static int say_facts(struct fake_router *self, struct cp_request *request, struct cp_answer *answer,
@@ -531,6 +554,8 @@ static int say_facts(struct fake_router *self, struct cp_request *request, struc
 {
 	const struct asking *asking = (const struct asking *)self;
 	(void)error;
+	if (asking->holds)
+		cp_request_set_state(request, self);
 	if (asking->insists || !cp_request_sniffed(request, asking->sniff)) {
 		answer->kind = CP_ANSWER_FACTS;
 		answer->sniff = asking->sniff;
@@ -548,7 +573,7 @@ static void asking_init(struct asking *asking, const char *id, const struct cp_s
 	fake_router_init(&fake, &asking->fake, id, say_facts);
 	asking->fake.targets[0] = fake_address(&fake, "fake:10.0.0.1:81");
 	asking->sniff = sniff;
-	asking->insists = false;
+	asking->insists = asking->holds = false;
 }
 
 Test(sniffing, routing_goes_on_when_the_facts_are_there)
@@ -574,6 +599,21 @@ Test(sniffing, routing_goes_on_when_the_facts_are_there)
 	cr_assert_eq(front.fake.asked, 2);
 	cr_assert(fake_explained(&fake, "fact: sni is \"example.org\""));
 	cr_assert(fake_explained(&fake, "fact: proto is \"tls\""));
+}
+
+/** A coroutine that asks in a loop: it is told that nobody waits any more. */
+Test(sniffing, asking_again_and_again_is_bounded_and_ends_the_router)
+{
+	struct asking front;
+	asking_init(&front, "front", &http_details);
+	front.insists = true;
+	fake.request.state = NULL;
+	arrive_text("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+	cr_assert_eq(fake_start(&fake, &front.fake), CP_EINVAL);
+	cr_assert_eq(front.fake.cancelled, 0); /* it held nothing */
+	front.holds = true;
+	cr_assert_eq(fake_start(&fake, &front.fake), CP_EINVAL);
+	cr_assert_eq(front.fake.cancelled, 1);
 }
 
 Test(sniffing, routing_with_bytes_that_are_there_asks_twice)

@@ -217,17 +217,21 @@ Test(sniff_http, forms_of_the_target)
 	expect("GET //b/c HTTP/1.1\r\nHost: a\r\n\r\n", "GET", "a", "//b/c");
 	expect("GET /\xc3\xbc HTTP/1.1\r\nHost: a\r\n\r\n", "GET", "a", "/\xc3\xbc");
 	expect("GET /\xfc HTTP/1.1\r\nHost: a\r\n\r\n", "GET", "a", NULL);
-	expect("GET http://B/c?d HTTP/1.1\r\nHost: a\r\n\r\n", "GET", "b", "/c");
-	expect("GET HTTPS://B:1/c HTTP/1.1\r\nHost: a\r\n\r\n", "GET", "b", "/c");
-	expect("GET http://b HTTP/1.1\r\nHost: a\r\n\r\n", "GET", "b", "/");
-	expect("GET http://b?c/d HTTP/1.1\r\nHost: a\r\n\r\n", "GET", "b", "/");
-	expect("GET http://b/://c HTTP/1.1\r\nHost: a\r\n\r\n", "GET", "b", "/://c");
+	expect("GET http://B/c?d HTTP/1.1\r\nHost: b\r\n\r\n", "GET", "b", "/c");
+	expect("GET http://b/c HTTP/1.1\r\nHost: B.:80\r\n\r\n", "GET", "b", "/c");
+	expect("GET http://b/c HTTP/1.1\r\nHost: a\r\n\r\n", "GET", NULL, "/c"); /* servers differ */
+	expect("GET http://b/c HTTP/1.1\r\nHost: b@c\r\n\r\n", "GET", NULL, "/c");
+	expect("GET HTTPS://B:1/c HTTP/1.1\r\nHost: b\r\n\r\n", "GET", "b", "/c");
+	expect("GET http://b HTTP/1.1\r\nHost: b\r\n\r\n", "GET", "b", "/");
+	expect("GET http://b?c/d HTTP/1.1\r\nHost: b\r\n\r\n", "GET", "b", "/");
+	expect("GET http://b/://c HTTP/1.1\r\nHost: b\r\n\r\n", "GET", "b", "/://c");
 	expect("GET http://joe@b/ HTTP/1.1\r\nHost: a\r\n\r\n", "GET", NULL, "/");
 	expect("GET http://b\\@c/ HTTP/1.1\r\nHost: a\r\n\r\n", "GET", NULL, "/");
 	expect("GET http:///c HTTP/1.1\r\nHost: a\r\n\r\n", "GET", NULL, "/c");
 	expect("GET http://b/ HTTP/1.1\r\n\r\n", "GET", "b", "/");
 	expect("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "OPTIONS", "a", NULL);
-	expect("CONNECT b:443 HTTP/1.1\r\nHost: a\r\n\r\n", "CONNECT", "b", NULL);
+	expect("CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\n\r\n", "CONNECT", "b", NULL);
+	expect("CONNECT b:443 HTTP/1.1\r\nHost: a\r\n\r\n", "CONNECT", NULL, NULL);
 	expect("CONNECT [2001:DB8::1]:443 HTTP/1.1\r\n\r\n", "CONNECT", "[2001:db8::1]", NULL);
 	expect("CONNECT b:c HTTP/1.1\r\nHost: a\r\n\r\n", "CONNECT", NULL, NULL);
 }

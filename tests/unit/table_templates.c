@@ -76,6 +76,19 @@ Test(table_templates, hostile_values_in_a_host)
 	table_test_end(&test);
 }
 
+Test(table_templates, an_ipv6_address_as_http_writes_it)
+{
+	struct table_test test;
+	table_test_routes(&test, "\"byte:*4:1!*\" = \"byte:{multiplex}:80\"\n");
+	cr_expect_str_eq(table_test_ask_named(&test, "byte:*4:1", "[::1]", 5), "byte:[::1]:80");
+	cr_expect_str_eq(table_test_ask_named(&test, "byte:*4:1", "::1", 3), "byte:[::1]:80");
+	static const char *const wrong[] = {"[::1", "::1]", "[]", "[", "[a]b", "[[::1]]"};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++)
+		cr_expect(strstr(table_test_ask_named(&test, "byte:*4:1", wrong[i], strlen(wrong[i])), REFUSED), "%s: %s",
+				  wrong[i], test.answer);
+	table_test_end(&test);
+}
+
 Test(table_templates, hostile_values_in_a_port)
 {
 	struct table_test test;
