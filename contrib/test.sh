@@ -123,6 +123,29 @@ fuzz_results() {
 	echo "$good passed, $bad failed"
 }
 
+# aside NAME COMMAND …: begin it beside what follows, in a process group of its own, so that all of it can be ended. What
+# it says is in build-test/NAME when `await NAME` has returned.
+declare -A asides
+aside() {
+	local name=$1
+	shift
+	set -m
+	"$@" </dev/null >"build-test/$name" 2>&1 &
+	set +m
+	asides[$name]=$!
+}
+
+await() {
+	wait "${asides[$1]}" || true
+	unset "asides[$1]"
+}
+
+end_asides() {
+	local job
+	for job in "${asides[@]}"; do kill -- "-$job" 2>/dev/null || true; done
+}
+trap end_asides EXIT
+
 scenario_tests() {
 	local directory=$1
 	shift
@@ -156,25 +179,23 @@ one_thread='unit/(address|config|table)|fuzz/'
 if [ -n "$long" ]; then one_thread='^$'; fi
 tests "unit tests, tsan" unit_tests build-tsan -E "$one_thread"
 
-set -m # a process group of its own, so that all of it can be ended
-fuzz_tests "$fuzz_seconds" &
-set +m
-fuzz_job=$!
-trap 'kill -- "-$fuzz_job" 2>/dev/null || true' EXIT
+# Scenarios wait more than they compute: two builds at once, and the fuzz targets take what is left.
+aside fuzz fuzz_tests "$fuzz_seconds"
+aside scenarios scenario_tests build-asan
 tests "scenario tests, gcc" scenario_tests build-gcc
-tests "scenario tests, asan" scenario_tests build-asan
+await scenarios
+tests "scenario tests, asan" cat build-test/scenarios
 if [ -n "$long" ]; then
 	tests "scenario tests, tsan" scenario_tests build-tsan
 else
-	tests "scenario tests, tsan" scenario_tests build-tsan storm life edges balance
+	tests "scenario tests, tsan" scenario_tests build-tsan storm life edges balance test_tls.Storm test_tls.Resumption
 fi
 if [ -n "$long" ]; then
 	tests "scenario tests, clang" scenario_tests build-clang
 	step "counted instructions" tests/bench/instructions build-gcc/connpipe
 fi
 
-wait "$fuzz_job" || true
-trap - EXIT
+await fuzz
 tests "fuzz targets" fuzz_results
 
 for name in "${failures[@]}"; do
