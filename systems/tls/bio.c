@@ -27,18 +27,23 @@ static void note_beginning(struct handshake *h, const char *data, size_t length)
 		h->first[h->first_length++] = data[i];
 }
 
-/** Into OpenSSL's buffer. @return 1; 0: the end of file; -1: nothing now, or broken */
+/** Into OpenSSL's buffer. OpenSSL goes on reading until it has something for its user: a peer that sends nothing but
+ * other messages (a KeyUpdate has 27 bytes, and costs a derivation of keys) would keep the worker to itself as long as
+ * it likes. So there is a most of reads in one call, and `lower_drained` tells whether there may be more. @return 1; 0:
+ * the end of file; -1: nothing now, or broken */
 static int bio_read(BIO *bio, char *data, size_t length, size_t *got)
 {
-	struct tls_stream *t = work_of(bio)->stream;
+	struct tls_work *work = work_of(bio);
+	struct tls_stream *t = work->stream;
 	struct iovec vec = {data, length};
 	unsigned hints;
 	*got = 0;
 	BIO_clear_retry_flags(bio);
 	if (t->lower_ended)
 		return 0;
-	if (t->lower_drained)
+	if (t->lower_drained || (t->state == TLS_OPEN && work->reads >= work->reads_most))
 		return again(bio);
+	work->reads++;
 	ssize_t bytes = cp_stream_readv(t->lower, &vec, 1, &hints);
 	if (bytes == CP_AGAIN) {
 		t->lower_drained = true;
@@ -148,9 +153,11 @@ bool bio_enter(struct tls_stream *t)
 		return false;
 	work->stream = t;
 	work->length = 0;
+	work->reads = 0;
+	work->reads_most = IDLE_READS;
 	work->below = worker->work;
 	worker->work = work;
-	if (ERR_peek_error()) /* clearing goes through all of the queue, looking does not */
+	if (ERR_peek_error())  /* clearing goes through all of the queue, looking does not */
 		ERR_clear_error(); /* SSL_get_error() looks at whatever is there */
 	return true;
 }

@@ -18,6 +18,7 @@ enum {
 	RECORD_PLAIN = 16384,              /* most bytes of a record: RFC 8446, 5.1 */
 	RECORD_MOST = RECORD_PLAIN + 512,  /* … with header, padding and tag, of any version and cipher */
 	WORK_OUT = 4 * RECORD_MOST + 1024, /* what the pump writes at once (64 KiB) is sent at once */
+	IDLE_READS = 2,                    /* reads of the stream below that may bring nothing for the user */
 };
 
 /** A connection at work. */
@@ -25,6 +26,7 @@ struct tls_work {
 	struct tls_work *below; /* the one that is interrupted by this, or the next spare one */
 	struct tls_stream *stream;
 	size_t length;
+	unsigned reads, reads_most;  /* of the stream below: how often, and how often it may be */
 	char out[WORK_OUT];          /* what OpenSSL has written */
 	char gathered[RECORD_PLAIN]; /* small vectors, to be one record */
 };

@@ -70,6 +70,7 @@ static void succeeded(struct tls_stream *t)
 	const struct handshake *h = t->handshake;
 	struct cp_open *open = h->open;
 	count(t, h->accepting);
+	sessions_end(t, true);
 	if (h->accepting && open->request)
 		facts_add(open->request, t->ssl, profile_asks_client(h->profile));
 	open->stream = &t->stream;
@@ -90,6 +91,7 @@ static int step(struct tls_stream *t)
 		return code;
 	}
 	cp_count(t->stream.loop, t->worker->tls->failed, 1);
+	sessions_end(t, false);
 	open->state = NULL;
 	forget_handshake(t);
 	t->read_error = (int8_t)code;
@@ -206,6 +208,7 @@ void handshake_cancel(const struct cp_converter *converter, struct cp_open *open
 {
 	struct tls_stream *t = open->state;
 	(void)converter;
+	sessions_end(t, false);
 	forget_handshake(t);
 	cp_count(t->stream.loop, t->worker->tls->failed, 1);
 	stream_drop(t, CP_CAUSE_HANDSHAKE_TIMEOUT);

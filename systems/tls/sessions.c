@@ -7,6 +7,7 @@
 
 enum {
 	SLOTS = 256,
+	REFUSALS_MOST = 10, /* 1024 full handshakes, then one more try */
 	KEY_MOST = 512,
 };
 
@@ -21,6 +22,8 @@ static void slot_clear(struct session_slot *slot)
 	slot->session = NULL;
 	slot->key = NULL;
 	slot->serial++;
+	slot->full = 0;
+	slot->refusals = 0;
 }
 
 void sessions_free(struct session_cache *cache)
@@ -63,12 +66,31 @@ static struct session_slot *find_slot(struct session_cache *cache, const char *k
 /** With a copy: OpenSSL spoils a session of TLS 1.3 for others once it is used (RFC 8446, C.4, would have each used
  * once, so that nobody can follow a client through the networks; to the way from a proxy to its targets that means
  * nothing, and several connections may be opened before the next ticket comes). */
-static void resume(const struct tls_stream *t)
+static void resume(struct tls_stream *t)
 {
+	if (t->slot->full) {
+		t->slot->full--;
+		return;
+	}
 	SSL_SESSION *copy = t->slot->session ? SSL_SESSION_dup(t->slot->session) : NULL;
-	if (copy)
-		SSL_set_session(t->ssl, copy);
+	t->offered = copy && SSL_set_session(t->ssl, copy);
 	SSL_SESSION_free(copy);
+}
+
+void sessions_end(struct tls_stream *t, bool succeeded)
+{
+	struct session_slot *slot = t->slot;
+	if (!t->offered || slot->serial != t->slot_serial)
+		return;
+	if (succeeded) {
+		slot->refusals = 0;
+		return;
+	}
+	if (slot->refusals < REFUSALS_MOST)
+		slot->refusals++;
+	slot->full = (uint16_t)(1u << slot->refusals);
+	SSL_SESSION_free(slot->session);
+	slot->session = NULL;
 }
 
 void sessions_begin(struct tls_stream *t, struct session_cache **cache, const char *name,

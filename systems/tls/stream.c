@@ -27,6 +27,7 @@ enum {
 };
 
 static void on_deferred(struct cp_deferred *deferred);
+static int shut_down(struct tls_stream *t);
 static void on_held_timer(struct cp_timer *timer);
 
 static struct tls_stream *tls_stream(struct cp_stream *stream)
@@ -219,10 +220,12 @@ static void on_deferred(struct cp_deferred *deferred)
 	if (t->send && t->state == TLS_OPEN)
 		stream_flush(t, NULL, 0);
 	t->send = false;
-	bool tell = t->tell && t->state == TLS_OPEN;
-	t->tell = false;
+	if (t->shut_blocked && t->state == TLS_OPEN)
+		shut_down(t); /* if that fails, reading will tell */
+	unsigned tell = t->state == TLS_OPEN ? t->tell : 0;
+	t->tell = 0;
 	if (tell)
-		cp_stream_notify(&t->stream, CP_READABLE);
+		cp_stream_notify(&t->stream, tell);
 }
 
 void stream_woken(struct tls_stream *t, unsigned events)
@@ -231,6 +234,8 @@ void stream_woken(struct tls_stream *t, unsigned events)
 		cp_stream_restore(t->lower);
 	if (events & CP_READABLE)
 		t->lower_drained = t->starved = false;
+	if ((events & CP_READABLE) && t->shut_blocked)
+		shut_down(t);
 	if (!(events & CP_WRITABLE))
 		return;
 	t->lower_full = false;
@@ -243,8 +248,10 @@ void stream_woken(struct tls_stream *t, unsigned events)
 static unsigned news(struct tls_stream *t, unsigned events)
 {
 	unsigned tell = events & CP_READABLE;
+	if ((events & CP_READABLE) && t->write_blocked) /* writing reads on by itself, whether the user reads or not */
+		events |= CP_WRITABLE;
 	if ((events & CP_WRITABLE) && t->wants_write && !t->held) {
-		t->wants_write = false;
+		t->wants_write = t->write_blocked = false;
 		tell |= CP_WRITABLE;
 	}
 	return tell;
@@ -278,10 +285,10 @@ static void on_lower_ready(struct cp_stream *lower, unsigned events, void *arg)
 	}
 }
 
-/** Tell the user at the end of this turn that it may read. */
-static void tell_later(struct tls_stream *t)
+/** Tell the user at the end of this turn. @param events  that it may read, or write */
+static void tell_later(struct tls_stream *t, unsigned events)
 {
-	t->tell = true;
+	t->tell |= (uint8_t)events;
 	cp_defer(t->stream.loop, &t->deferred, on_deferred);
 }
 
@@ -301,6 +308,11 @@ static int failure(struct tls_stream *t)
 static ssize_t read_stopped(struct tls_stream *t, size_t total, unsigned *hints)
 {
 	int reason = SSL_get_error(t->ssl, 0);
+	if (reason == SSL_ERROR_WANT_READ && !t->lower_drained) { /* enough for one turn */
+		if (total == 0)
+			tell_later(t, CP_READABLE);
+		return total ? (ssize_t)total : CP_AGAIN;
+	}
 	if (reason == SSL_ERROR_WANT_READ) {
 		t->starved = true;
 		*hints = total ? CP_READ_DRAINED : 0;
@@ -329,6 +341,7 @@ static ssize_t read_into(struct tls_stream *t, const struct iovec *vec, int coun
 			if (!SSL_read_ex(t->ssl, (char *)vec[i].iov_base + filled, vec[i].iov_len - filled, &got))
 				return read_stopped(t, total, hints);
 			total += got;
+			t->worker->work->reads_most = IDLE_READS + (unsigned)(total / (RECORD_PLAIN / 2));
 			if (is_waiting(t)) { /* saves the call that would only say so */
 				*hints = CP_READ_DRAINED;
 				return (ssize_t)total;
@@ -352,8 +365,20 @@ static ssize_t read_behind_end(struct tls_stream *t, unsigned *hints)
 		if (got < 0)
 			return t->read_error = (int8_t)got;
 	}
-	tell_later(t);
+	tell_later(t, CP_READABLE);
 	return 0;
+}
+
+/** A message that stood before what is to be written may be whole now. */
+static void read_unblocks(struct tls_stream *t)
+{
+	if (SSL_in_init(t->ssl))
+		return;
+	if (t->write_blocked && t->wants_write)
+		tell_later(t, CP_WRITABLE);
+	if (t->shut_blocked)
+		tell_later(t, 0);
+	t->write_blocked = false;
 }
 
 static ssize_t tls_read(struct cp_stream *stream, const struct iovec *vec, int count, unsigned *hints)
@@ -368,6 +393,7 @@ static ssize_t tls_read(struct cp_stream *stream, const struct iovec *vec, int c
 	if (!bio_enter(t))
 		return CP_ENOMEM;
 	ssize_t result = read_into(t, vec, count, hints);
+	read_unblocks(t);
 	bio_leave(t, 0); /* an alert, an answer to a KeyUpdate */
 	if (t->write_error != CP_ELIMIT)
 		return result;
@@ -411,6 +437,21 @@ static struct iovec next_record(const struct cursor *c, struct tls_work *work)
 	return (struct iovec){work->gathered, length};
 }
 
+/** OpenSSL writes nothing while a message of the peer (KeyUpdate, NewSessionTicket) is not whole: it wants to read the
+ * rest of it first. That is no failure. */
+static void write_stopped(struct tls_stream *t)
+{
+	if (t->write_error)
+		return;
+	if (SSL_get_error(t->ssl, 0) != SSL_ERROR_WANT_READ) {
+		t->write_error = (int8_t)failure(t);
+		return;
+	}
+	t->write_blocked = true;
+	if (!t->lower_drained)
+		tell_later(t, CP_WRITABLE);
+}
+
 /** Encrypt as much as the stream below takes. @return bytes taken, or an error */
 static ssize_t write_records(struct tls_stream *t, struct cursor *c, unsigned flags)
 {
@@ -424,14 +465,16 @@ static ssize_t write_records(struct tls_stream *t, struct cursor *c, unsigned fl
 		}
 		struct iovec record = next_record(c, work);
 		if (t->write_error || !SSL_write_ex(t->ssl, record.iov_base, record.iov_len, &put)) {
-			t->write_error = t->write_error ? t->write_error : (int8_t)failure(t);
+			write_stopped(t);
 			break;
 		}
 		advance(c, put);
 		total += put;
 	}
 	stream_flush(t, work, flags);
-	return t->write_error ? t->write_error : (ssize_t)total;
+	if (t->write_error)
+		return t->write_error;
+	return total || !t->write_blocked ? (ssize_t)total : CP_AGAIN;
 }
 
 static ssize_t tls_write(struct cp_stream *stream, const struct iovec *vec, int count, unsigned flags)
@@ -448,20 +491,41 @@ static ssize_t tls_write(struct cp_stream *stream, const struct iovec *vec, int 
 	}
 	if (!bio_enter(t))
 		return CP_ENOMEM;
+	t->write_blocked = false;
 	ssize_t result = write_records(t, &cursor, flags);
 	bio_leave(t, flags);
 	t->wants_write |= cursor.count > 0;
 	return result;
 }
 
-/** Behind everything written. What comes at once is the end below: it goes with it. */
-static void write_close_notify(struct tls_stream *t)
+/** close_notify, behind everything written. What comes at once is the end below: it goes with it.
+ * @return false: a message of the peer that is not whole stands before it */
+static bool write_close_notify(struct tls_stream *t)
 {
-	t->shut = true;
-	if (t->write_error || t->read_error == CP_EPROTO || SSL_in_init(t->ssl) || !bio_enter(t))
-		return;
-	SSL_shutdown(t->ssl);
-	bio_leave(t, CP_WRITE_MORE);
+	bool written = true;
+	if (t->write_error || t->read_error == CP_EPROTO || !bio_enter(t))
+		return true;
+	if (SSL_in_init(t->ssl) && SSL_do_handshake(t->ssl) != 1) {
+		written = SSL_get_error(t->ssl, -1) != SSL_ERROR_WANT_READ;
+		if (written)
+			t->write_error = (int8_t)failure(t);
+	} else {
+		SSL_shutdown(t->ssl);
+	}
+	bio_leave(t, written ? CP_WRITE_MORE : 0);
+	return written;
+}
+
+/** The end of what we send, here and below; later, if something stands before it. */
+static int shut_down(struct tls_stream *t)
+{
+	t->shut_blocked = !write_close_notify(t);
+	if (t->shut_blocked && !t->lower_drained)
+		tell_later(t, 0);
+	if (t->write_error || t->shut_blocked)
+		return t->write_error;
+	t->shut_below = t->held;
+	return t->held ? CP_OK : shut_lower(t);
 }
 
 static int tls_shutdown_write(struct cp_stream *stream)
@@ -469,19 +533,16 @@ static int tls_shutdown_write(struct cp_stream *stream)
 	struct tls_stream *t = tls_stream(stream);
 	if (t->shut)
 		return CP_OK;
-	write_close_notify(t);
-	if (t->write_error)
-		return t->write_error;
-	t->shut_below = t->held;
-	return t->held ? CP_OK : shut_lower(t);
+	t->shut = true;
+	return shut_down(t);
 }
 
 static void tls_close(struct cp_stream *stream, enum cp_cause cause)
 {
 	struct tls_stream *t = tls_stream(stream);
 	cp_stream_set_user(stream, NULL, NULL);
-	if (!cp_cause_is_reset(cause) && !t->shut)
-		write_close_notify(t);
+	if (!cp_cause_is_reset(cause) && (!t->shut || t->shut_blocked) && !write_close_notify(t))
+		cp_log(CP_INFO, TLS_ID, "a connection ends without close_notify: its peer has sent part of a message only");
 	else if (t->held && !t->lower_full)
 		stream_flush(t, NULL, 0); /* it was held back */
 	stream_end(t, cause);
@@ -493,7 +554,7 @@ static void tls_await(struct cp_stream *stream, unsigned events)
 	if ((events & CP_READABLE) && t->ended)
 		cp_stream_await(t->lower, CP_READABLE);
 	else if ((events & CP_READABLE) && (t->read_error || !is_waiting(t)))
-		tell_later(t);
+		tell_later(t, CP_READABLE);
 	if (!(events & CP_WRITABLE))
 		return;
 	t->wants_write = true;

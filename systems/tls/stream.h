@@ -24,7 +24,7 @@ enum tls_state {
 struct held {
 	struct cp_timer timer; /* sends what is held back; while closing: gives up */
 	struct tls_stream *stream;
-	size_t start, length, room;
+	size_t start, length;
 	char bytes[];
 };
 
@@ -39,6 +39,7 @@ struct tls_stream {
 	uint32_t slot_serial;
 	uint8_t state;          /* enum tls_state */
 	uint8_t cause;          /* enum cp_cause: CLOSING */
+	uint8_t tell;           /* CP_READABLE and CP_WRITABLE: what the deferred call tells the user */
 	int8_t read_error;      /* enum cp_err: what every further read returns */
 	int8_t write_error;     /* … write */
 	int8_t lower_error;     /* the stream below broke while reading */
@@ -49,9 +50,11 @@ struct tls_stream {
 	bool ended : 1;         /* close_notify was read */
 	bool shut : 1;          /* close_notify was written */
 	bool shut_below : 1;    /* the stream below is to be shut down when nothing is held any more */
+	bool offered : 1;       /* the handshake offered the session of the slot */
 	bool wants_write : 1;   /* the user waits */
-	bool tell : 1;          /* the deferred call is for the user, who may read */
-	bool send : 1;          /* … for what is held back */
+	bool write_blocked : 1; /* … for the rest of a message of the peer: nothing is encrypted before it is there */
+	bool shut_blocked : 1;  /* close_notify waits for that */
+	bool send : 1;          /* it is for what is held back */
 	struct cp_deferred deferred;
 };
 

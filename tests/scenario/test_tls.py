@@ -533,6 +533,20 @@ class Targets(Tls):
         self.assertEqual(proxy.counter("tls_resumed"), 2)
         self.assertEqual(inner.counter("tls_resumed"), 2)
 
+    def test_a_target_that_refuses_sessions(self):
+        """OpenSSL breaks the connection if sessions could be resumed without verification: it was not told in which
+        context they are good. Whoever offered one offers none the next times."""
+        back = free_port()
+        self.s_server(back, "-cert", self.site, "-key", self.site, "-verify", "1", "-rev")
+        proxy = self.route("tls(out)+tcp:127.0.0.1:%d" % back, self.trusting())
+        seen = []
+        for _ in range(5):
+            client = self.client(proxy.port())
+            client.send(b"abc\n")
+            seen.append(client.receive())
+            client.close()
+        self.assertEqual(seen, [b"cba\n", b"", b"cba\n", b"cba\n", b""])
+
     def test_tls_in_tls(self):
         inner = self.front(key="tls+tls")
         proxy = self.route("tls(out)+tls(out)+tcp:127.0.0.1:%d" % inner.port(), self.trusting())

@@ -176,6 +176,57 @@ class Floods(Both):
         self.flooded("1.2", again, "warning no_renegotiation")
 
 
+class Halves(Both):
+    """Part of a message: OpenSSL does not write before it is whole. Writing waits for the rest, and nothing is lost."""
+
+    def half(self):
+        """A connection that has sent part of a KeyUpdate."""
+        side = Ours(self)
+        raw = self.opened(side, "1.3")
+        raw.send(HANDSHAKE, key_update()[:4])
+        return side, raw
+
+    def rest(self, raw):
+        raw.send(HANDSHAKE, key_update()[4:])
+        raw.ours.update()
+
+    def test_bytes_wait_for_the_rest(self):
+        side, raw = self.half()
+        side.answer(b"answer")
+        self.rest(raw)
+        self.assertEqual(self.next(raw), "data answer")
+        self.assertEqual(self.exchange(raw, side, b"more"), [])
+
+    def test_much_waits_for_the_rest(self):
+        side, raw = self.half()
+        data = os.urandom(200000)
+        side.answer(data)
+        side.target.shutdown()
+        self.rest(raw)
+        got = []
+        while (heard := self.next(raw)).startswith("data "):
+            got.append(heard[5:])
+        self.assertEqual("".join(got).encode("latin-1"), data)
+        self.assertEqual(heard, "warning close_notify")
+
+    def test_the_end_waits_for_the_rest(self):
+        side, raw = self.half()
+        side.target.shutdown()
+        self.rest(raw)
+        self.assertEqual(self.next(raw), "warning close_notify")
+        raw.send(APPLICATION, b"still heard")
+        self.assertEqual(side.delivered(11), b"still heard")
+
+    def test_no_rest(self):
+        """Neither bytes nor the end get through, and the end of the client is none in order."""
+        side, raw = self.half()
+        side.answer(b"never")
+        raw.peer.wait_sent()
+        raw.peer.shutdown()
+        self.assertEqual(self.to_the_end(raw)[-1], CLOSED)
+        self.assertEqual(side.target_end(), "reset")
+
+
 class Ends(Both):
     """The end of what a client sends: in order after close_notify, otherwise cut short."""
 

@@ -435,6 +435,66 @@ Test(tls, holds_little_for_a_peer_that_changes_its_keys_all_the_time)
 	cp_stream_close(fx.client.stream, CP_CAUSE_CLIENT_PROTOCOL);
 }
 
+/** Nothing but messages for OpenSSL. */
+static void change_keys(struct end *end, int times)
+{
+	struct tls_stream *t = inside(end);
+	cr_assert(bio_enter(t));
+	for (int i = 0; i < times; i++)
+		cr_assert(SSL_key_update(t->ssl, SSL_KEY_UPDATE_NOT_REQUESTED) && SSL_do_handshake(t->ssl) == 1);
+	bio_leave(t, 0);
+}
+
+Test(tls, lets_others_go_on_in_a_flood_of_messages)
+{
+	char bytes[256];
+	unsigned hints;
+	struct iovec vec = {bytes, sizeof(bytes)};
+	ssize_t got;
+	int times = 1, much_room = 200000;
+	connect_both();
+	put(&fx.server, "x"); /* with the ticket */
+	expect(&fx.client, "x");
+	setsockopt(fx.fd[1], SOL_SOCKET, SO_SNDBUF, &much_room, sizeof(much_room));
+	change_keys(&fx.client, 2500);
+	cr_assert_null(inside(&fx.client)->held);
+	put(&fx.client, "y");
+	fx.server.events = 0;
+	while ((got = cp_stream_readv(fx.server.stream, &vec, 1, &hints)) == CP_AGAIN) {
+		if (times++ == 1)
+			cr_expect_gt(recv(fx.fd[0], bytes, 1, MSG_PEEK | MSG_DONTWAIT), 0, "read all of it in one call");
+		cr_expect_eq(fx.server.events, 0, "called in the same turn");
+		until(&fx.server, CP_READABLE);
+	}
+	cr_expect_eq(got, 1);
+	cr_expect_gt(times, 1);
+	close_both();
+}
+
+/** The same, with a byte in every few messages: a call brings bytes, but ends in time. */
+Test(tls, ends_a_call_in_a_flood_that_brings_some_bytes)
+{
+	static char bytes[65536];
+	unsigned hints = 0;
+	struct iovec vec = {bytes, sizeof(bytes)};
+	int much_room = 200000;
+	connect_both();
+	put(&fx.server, "x");
+	expect(&fx.client, "x");
+	setsockopt(fx.fd[1], SOL_SOCKET, SO_SNDBUF, &much_room, sizeof(much_room));
+	for (int i = 0; i < 25; i++) {
+		change_keys(&fx.client, 100);
+		put(&fx.client, "y");
+	}
+	turn();
+	ssize_t got = cp_stream_readv(fx.server.stream, &vec, 1, &hints);
+	cr_expect(got > 0 && got < 25);
+	cr_expect_not(hints & CP_READ_DRAINED);
+	for (ssize_t more; got < 25; got += more)
+		more = get(&fx.server, bytes, sizeof(bytes), &hints);
+	close_both();
+}
+
 Test(tls, answers_a_peer_that_changes_its_keys_and_reads)
 {
 	connect_both();
