@@ -2,11 +2,13 @@
  * middle of a frame; in between they wait here for the next one, as long as they are not too many. */
 #include "zstd.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
 	POOLED_MOST = 8 << 20, /* bytes of contexts that wait, of one worker */
+	POOLED_MS = 5000,      /* one that nobody has needed for so long is freed */
 
 	/* Tables as large as a level wants them are made for windows of MiB. Behind a small window most of a table would
 	 * never be found again: at level 3 and 64 KiB, 512 KiB more of them compress no better (measured: README.md). */
@@ -20,6 +22,7 @@ struct zstd_pooled {
 	const struct zstd_options *options;
 	void *context; /* ZSTD_CCtx or ZSTD_DCtx, by the list */
 	size_t bytes;
+	uint64_t since; /* cp_loop_now() */
 };
 
 /* ---- The pool ----------------------------------------------------------------------------------------------- */
@@ -47,10 +50,53 @@ static bool pool_give(struct zstd_worker *worker, struct zstd_pooled **list, con
 	struct zstd_pooled *pooled = worker->pooled + bytes <= POOLED_MOST ? malloc(sizeof(*pooled)) : NULL;
 	if (!pooled)
 		return false;
-	*pooled = (struct zstd_pooled){*list, options, context, bytes};
+	*pooled = (struct zstd_pooled){*list, options, context, bytes, cp_loop_now(worker->loop)};
 	*list = pooled;
 	worker->pooled += bytes;
+	if (!cp_timer_running(&worker->trim))
+		cp_timer_start(&worker->trim, POOLED_MS);
 	return true;
+}
+
+static void free_compressor(void *context)
+{
+	ZSTD_freeCCtx(context);
+}
+
+static void free_decompressor(void *context)
+{
+	ZSTD_freeDCtx(context);
+}
+
+/** Free what has waited since `last` or longer. */
+static void pool_trim(struct zstd_worker *worker, struct zstd_pooled **list, uint64_t last, void (*release)(void *))
+{
+	while (*list) {
+		struct zstd_pooled *pooled = *list;
+		if (pooled->since > last) {
+			list = &pooled->next;
+			continue;
+		}
+		*list = pooled->next;
+		worker->pooled -= pooled->bytes;
+		release(pooled->context);
+		free(pooled);
+	}
+}
+
+static void trim(struct zstd_worker *worker, uint64_t last)
+{
+	pool_trim(worker, &worker->compressors, last, free_compressor);
+	pool_trim(worker, &worker->decompressors, last, free_decompressor);
+}
+
+static void on_trim(struct cp_timer *timer)
+{
+	struct zstd_worker *worker = (struct zstd_worker *)((char *)timer - offsetof(struct zstd_worker, trim));
+	uint64_t now = cp_loop_now(worker->loop);
+	trim(worker, now > POOLED_MS ? now - POOLED_MS : 0);
+	if (worker->pooled)
+		cp_timer_start(timer, POOLED_MS);
 }
 
 /* ---- Compressors -------------------------------------------------------------------------------------------- */
@@ -119,37 +165,30 @@ void zstd_decompressor_give(struct zstd_worker *worker, const struct zstd_option
 
 /* ---- Workers ------------------------------------------------------------------------------------------------ */
 
-struct zstd_worker *zstd_worker_get(struct zstd_shared *shared, struct cp_loop *loop)
+static struct zstd_worker **slot_of(struct zstd_shared *shared, const struct cp_loop *loop)
 {
 	uint32_t index = cp_loop_index(loop);
-	struct zstd_worker **slot = &shared->workers[index < shared->worker_count ? index : shared->worker_count];
-	if (!*slot)
-		*slot = calloc(1, sizeof(**slot));
-	if (*slot) {
-		(*slot)->shared = shared;
-		(*slot)->loop = loop;
-	}
+	return &shared->workers[index < shared->worker_count ? index : shared->worker_count];
+}
+
+struct zstd_worker *zstd_worker_get(struct zstd_shared *shared, struct cp_loop *loop)
+{
+	struct zstd_worker **slot = slot_of(shared, loop);
+	if (*slot || !(*slot = calloc(1, sizeof(**slot))))
+		return *slot;
+	(*slot)->shared = shared;
+	(*slot)->loop = loop;
+	cp_timer_init(&(*slot)->trim, loop, on_trim);
 	return *slot;
 }
 
-static void worker_free(struct zstd_worker *worker)
+void zstd_worker_free(struct zstd_shared *shared, struct cp_loop *loop)
 {
-	for (struct zstd_pooled *pooled = worker->compressors, *next; pooled; pooled = next) {
-		next = pooled->next;
-		ZSTD_freeCCtx(pooled->context);
-		free(pooled);
-	}
-	for (struct zstd_pooled *pooled = worker->decompressors, *next; pooled; pooled = next) {
-		next = pooled->next;
-		ZSTD_freeDCtx(pooled->context);
-		free(pooled);
-	}
-	free(worker);
-}
-
-void zstd_workers_free(struct zstd_shared *shared)
-{
-	for (uint32_t i = 0; i <= shared->worker_count; i++)
-		if (shared->workers[i])
-			worker_free(shared->workers[i]);
+	struct zstd_worker **slot = slot_of(shared, loop);
+	if (!*slot)
+		return;
+	cp_timer_stop(&(*slot)->trim);
+	trim(*slot, UINT64_MAX);
+	free(*slot);
+	*slot = NULL;
 }

@@ -181,8 +181,14 @@ static void unload(struct cp_system *self)
 	struct zstd_shared *shared = cp_system_data(self);
 	if (!shared)
 		return;
-	zstd_workers_free(shared);
+	if (cp_loop_main())
+		zstd_worker_free(shared, cp_loop_main());
 	cp_arena_free(shared->arena);
+}
+
+static void worker_stop(struct cp_system *self, struct cp_loop *loop)
+{
+	zstd_worker_free(cp_system_data(self), loop);
 }
 
 extern const struct cp_system_def zstd_system;
@@ -191,5 +197,6 @@ const struct cp_system_def zstd_system = {
 	.size = sizeof(struct cp_system_def),
 	.id = "1e1001.connpipe.zstd",
 	.load = load,
+	.worker_stop = worker_stop,
 	.unload = unload,
 };

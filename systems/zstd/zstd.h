@@ -57,12 +57,13 @@ struct zstd_worker {
 	struct cp_loop *loop;
 	struct zstd_pooled *compressors, *decompressors; /* not in use now */
 	size_t pooled;                                   /* how many bytes they take */
+	struct cp_timer trim;                            /* frees those that nobody needs; runs while there are some */
 };
 
 /** The calling thread's, made at first use. @return NULL when out of memory */
 struct zstd_worker *zstd_worker_get(struct zstd_shared *shared, struct cp_loop *loop);
-/** Free all of them. Main task, when no stream is left. */
-void zstd_workers_free(struct zstd_shared *shared);
+/** Free what it has. On the loop's thread, when it has no stream any more. */
+void zstd_worker_free(struct zstd_shared *shared, struct cp_loop *loop);
 
 /** At the beginning of a frame. @return NULL when out of memory */
 ZSTD_CCtx *zstd_compressor_take(struct zstd_worker *worker, const struct zstd_options *options);

@@ -53,7 +53,7 @@ static void stop(void)
 	cr_assert_eq(cp_counter_sum(shared.compressors), 0, "a compressor was not given back");
 	cr_assert_eq(cp_counter_sum(shared.decompressors), 0, "a decompressor was not given back");
 	fake_deinit(&below);
-	zstd_workers_free(&shared);
+	zstd_worker_free(&shared, loop);
 	slots[0] = NULL;
 	loop_free(loop);
 }
