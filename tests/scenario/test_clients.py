@@ -105,6 +105,28 @@ class Clients(Programs):
                 if last or "reset by peer" not in str(error):
                     raise
 
+    def test_openssl_on_both_sides(self):
+        """TLS ends here and begins again towards the target; both are OpenSSL's programs, which verify."""
+        certificate = os.path.join(self.directory(), "both.pem")
+        self.command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
+                     "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout",
+                     certificate + ".key", "-out", certificate)
+        port, front = free_port(), free_port()
+        self.daemon(port, "openssl", "s_server", "-www", "-accept", "127.0.0.1:%d" % port, "-cert", certificate, "-key",
+                    certificate + ".key", "-Verify", "1", "-CAfile", certificate)
+        self.connpipe('[both]\ntype = "tls"\ncertificate = "%s"\nkey = "%s.key"\nca = "%s"\nclient_ca = "%s"\n'
+                      % (certificate, certificate, certificate, certificate)
+                      + table({"tls(both)+tcp:127.0.0.1:%d" % front: "tls(both)+tcp:localhost:%d" % port}))
+        client = ("openssl", "s_client", "-connect", "127.0.0.1:%d" % front, "-servername", "localhost", "-CAfile",
+                  certificate, "-verify_return_error", "-verify_hostname", "localhost", "-cert", certificate, "-key",
+                  certificate + ".key", "-quiet")
+        for version in ("-tls1_2", "-tls1_3"):
+            done = subprocess.run([*client, version], input="GET / HTTP/1.0\r\n\r\n", capture_output=True, text=True,
+                                  timeout=60, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("HTTP/1.0 200 ok", done.stdout)
+            self.assertIn("Client certificate", done.stdout)  # what the server knows of its client: connpipe
+
     def test_ssh(self):
         port, ssh = self.sshd()
         front = self.proxied(port)
