@@ -12,6 +12,7 @@ struct certificate {
 	size_t name_count;
 	unsigned char *ocsp; /* the response that is stapled, DER; NULL: none */
 	size_t ocsp_length;
+	int64_t ocsp_until; /* its nextUpdate, seconds of the epoch */
 };
 
 /** Read the keys `certificate`, `key`, `names` and `ocsp` of `table`; errors are reported there, warnings (it has

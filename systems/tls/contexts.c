@@ -97,10 +97,25 @@ static bool use_client_authorities(SSL_CTX *context, const struct profile *profi
 	return names && SSL_CTX_set1_verify_cert_store(context, profile->client_authorities);
 }
 
+/** One that is kept here does not outlive its client's certificate: it is not verified again. */
+static int on_kept(SSL *ssl, SSL_SESSION *session)
+{
+	const X509 *certificate = SSL_SESSION_get0_peer(session);
+	int days = 0, seconds = 0;
+	(void)ssl;
+	if (!certificate || !ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(certificate)))
+		return 0;
+	long left = days * 86400L + seconds;
+	if (left < SSL_SESSION_get_timeout(session))
+		SSL_SESSION_set_timeout(session, left > 0 ? left : 1);
+	return 0; /* OpenSSL keeps it, we do not */
+}
+
 static bool use_sessions(SSL_CTX *context, const struct profile *profile)
 {
 	SSL_CTX_set_session_cache_mode(context, profile->session_cache ? SSL_SESS_CACHE_SERVER : SSL_SESS_CACHE_OFF);
 	SSL_CTX_sess_set_cache_size(context, (long)profile->session_cache);
+	SSL_CTX_sess_set_new_cb(context, on_kept);
 	SSL_CTX_set_timeout(context, (long)profile->ticket_seconds);
 	SSL_CTX_set_num_tickets(context, profile->use_tickets ? 1 : 0);
 	if (profile->use_tickets)

@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TICKET_MS = 40 };
+enum { TICKET_MS = 40, NAME_MOST = 256 };
 
 static void forget_handshake(struct tls_stream *t)
 {
@@ -126,8 +126,12 @@ static struct tls_stream *begin(const struct tls *tls, const struct profile *pro
 								struct cp_open *open)
 {
 	struct tls_worker *worker = worker_of(tls, open->loop);
+	if (!worker) {
+		refuse(open, cp_error_set(&open->error, CP_EUNSUPPORTED, NULL, "TLS is for the loops of workers only"));
+		return NULL;
+	}
 	struct handshake *h = calloc(1, sizeof(*h));
-	struct tls_stream *t = worker && h ? stream_new(worker, context, open->lower) : NULL;
+	struct tls_stream *t = h ? stream_new(worker, context, open->lower) : NULL;
 	if (!t) {
 		free(h);
 		refuse(open, cp_error_set(&open->error, CP_ENOMEM, NULL, "no memory for a TLS connection"));
@@ -163,12 +167,25 @@ static const char *host_of(const struct cp_address *address)
 	return NULL;
 }
 
+/** A name is sent and looked for without the dot that may be at its end in the DNS (RFC 6066, 3).
+ * @param room  of NAME_MOST bytes, for the copy */
+static const char *without_dot(const char *name, char *room)
+{
+	size_t length = name ? strlen(name) : 0;
+	if (length < 2 || length > NAME_MOST || name[length - 1] != '.')
+		return name;
+	memcpy(room, name, length - 1);
+	room[length - 1] = '\0';
+	return room;
+}
+
 /** Whose certificate it has to be, and which one is asked for: SNI is for names only (RFC 6066, 3).
  * @return false: no memory, or no name at all */
 static bool expect_peer(SSL *ssl, const char *name, bool verify)
 {
 	struct cp_ip ip;
-	char text[CP_IP_TEXT];
+	char text[CP_IP_TEXT], bare[NAME_MOST];
+	name = without_dot(name, bare);
 	if (!name)
 		return !verify;
 	if (cp_ip_parse(name, strlen(name), &ip)) {

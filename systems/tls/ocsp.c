@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
 	RESPONSE_MOST = 65535,
@@ -38,17 +39,27 @@ static OCSP_SINGLERESP *find_single(OCSP_BASICRESP *basic, const struct certific
 	return at < 0 ? NULL : OCSP_resp_get0(basic, at);
 }
 
-/** @return why it is of no use; NULL: it is good */
-static const char *why_not(OCSP_RESPONSE *response, const struct certificate *c, bool *late)
+/** @return seconds of the epoch; the farthest ones if there is no time, that is, no end */
+static int64_t seconds_of(const ASN1_GENERALIZEDTIME *when)
 {
-	ASN1_GENERALIZEDTIME *from, *until;
+	int days, seconds;
+	ASN1_TIME *epoch = ASN1_TIME_set(NULL, 0);
+	bool known = when && epoch && ASN1_TIME_diff(&days, &seconds, epoch, when);
+	ASN1_TIME_free(epoch);
+	return known ? days * INT64_C(86400) + seconds : INT64_MAX;
+}
+
+/** @param until  set to its nextUpdate; 0: it is not good now @return why it is of no use; NULL: it is good */
+static const char *why_not(OCSP_RESPONSE *response, const struct certificate *c, int64_t *until)
+{
+	ASN1_GENERALIZEDTIME *from, *next;
 	if (OCSP_response_status(response) != OCSP_RESPONSE_STATUS_SUCCESSFUL)
 		return OCSP_response_status_str(OCSP_response_status(response));
 	OCSP_BASICRESP *basic = OCSP_response_get1_basic(response);
 	OCSP_SINGLERESP *single = basic ? find_single(basic, c) : NULL;
 	if (single) {
-		OCSP_single_get0_status(single, NULL, NULL, &from, &until);
-		*late = !OCSP_check_validity(from, until, CLOCKS_DIFFER, -1);
+		OCSP_single_get0_status(single, NULL, NULL, &from, &next);
+		*until = OCSP_check_validity(from, next, CLOCKS_DIFFER, -1) ? seconds_of(next) : 0;
 	}
 	OCSP_BASICRESP_free(basic);
 	return single ? NULL : "it is not about this certificate";
@@ -63,18 +74,19 @@ void ocsp_read(struct certificate *c, const struct cp_settings *value)
 	ssize_t length = read_file(path, bytes, sizeof(bytes));
 	const unsigned char *at = bytes;
 	OCSP_RESPONSE *response = length > 0 ? d2i_OCSP_RESPONSE(NULL, &at, length) : NULL;
-	bool late = false;
-	const char *why = response ? why_not(response, c, &late) : NULL;
+	int64_t until = 0;
+	const char *why = response ? why_not(response, c, &until) : NULL;
 	if (length < 0)
 		cp_settings_error(value, "cannot read %s: %m", path);
 	else if (!response || length > RESPONSE_MOST)
 		cp_settings_error(value, "expected a file with an OCSP response in DER, which %s is not", path);
 	else if (why)
 		cp_settings_error(value, "the OCSP response in %s cannot be used: %s", path, why);
-	else if (late)
+	else if (until <= (int64_t)time(NULL))
 		cp_log(CP_WARN, TLS_ID, "%s: the OCSP response is out of date, and is not sent", cp_settings_where(value));
 	else if ((c->ocsp = malloc((size_t)length)))
 		memcpy(c->ocsp, bytes, c->ocsp_length = (size_t)length);
+	c->ocsp_until = until;
 	OCSP_RESPONSE_free(response);
 	ERR_clear_error();
 	free(path);
@@ -87,7 +99,7 @@ static int on_status(SSL *ssl, void *arg)
 	const X509 *chosen = SSL_get_certificate(ssl);
 	for (size_t i = 0; i < profile->certificate_count; i++) {
 		const struct certificate *c = &profile->certificates[i];
-		if (c->leaf != chosen || !c->ocsp)
+		if (c->leaf != chosen || !c->ocsp || c->ocsp_until <= (int64_t)time(NULL))
 			continue;
 		unsigned char *copy = OPENSSL_memdup(c->ocsp, c->ocsp_length);
 		if (!copy)

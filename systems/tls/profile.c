@@ -248,10 +248,11 @@ static bool add_authorities(EVP_MD_CTX *digest, const struct profile *profile)
 static void set_session_scope(struct profile *profile, const struct cp_settings *table)
 {
 	EVP_MD_CTX *digest = EVP_MD_CTX_new();
+	unsigned char verify = (unsigned char)profile->client_verify;
 	bool made = digest && EVP_DigestInit_ex(digest, EVP_sha256(), NULL) &&
 				EVP_DigestUpdate(digest, profile->id, strlen(profile->id) + 1) &&
-				EVP_DigestUpdate(digest, &profile->client_verify, sizeof(profile->client_verify)) &&
-				add_authorities(digest, profile) && EVP_DigestFinal_ex(digest, profile->session_scope, NULL);
+				EVP_DigestUpdate(digest, &verify, sizeof(verify)) && add_authorities(digest, profile) &&
+				EVP_DigestFinal_ex(digest, profile->session_scope, NULL);
 	EVP_MD_CTX_free(digest);
 	if (!made)
 		cp_settings_error(table, "OpenSSL does not work: %s", words_reason());
@@ -284,7 +285,7 @@ static void read_resumption(struct profile *profile, const struct cp_settings *t
 	if (keys)
 		profile->tickets = tickets_read(keys);
 	else if (profile->use_tickets)
-		profile->tickets = tickets_join(profile->id, profile->ticket_seconds);
+		profile->tickets = tickets_join(profile->id);
 	if (profile->use_tickets && !profile->tickets)
 		cp_settings_error(table, "no keys for session tickets can be made");
 }

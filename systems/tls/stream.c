@@ -9,6 +9,9 @@
  * is a truncation, which travels as a reset. A close in order delivers what is held and close_notify; a reset delivers
  * what is held, and the peer sees that close_notify is missing.
  *
+ * Halves: OpenSSL writes nothing while it has part of a message of the peer (KeyUpdate). Writes and close_notify wait
+ * for the rest (`write_blocked`, `shut_blocked`).
+ *
  * Wake-ups: the stream below is edge-triggered. `lower_drained` says that it will call; only then may the user be left
  * waiting. What OpenSSL has of a record that is not whole is no reason to call the user (`starved`). */
 #include "stream.h"
@@ -398,7 +401,9 @@ static ssize_t tls_read(struct cp_stream *stream, const struct iovec *vec, int c
 	if (t->write_error != CP_ELIMIT)
 		return result;
 	cp_log(CP_INFO, TLS_ID, "a connection breaks: its peer wants one answer after the other, and reads none");
-	return t->read_error = CP_EPROTO;
+	t->read_error = CP_EPROTO;
+	*hints = 0; /* the error is there to be read */
+	return result > 0 ? result : CP_EPROTO;
 }
 
 /* ---- Writing ------------------------------------------------------------------------------------------------ */
@@ -545,6 +550,7 @@ static void tls_close(struct cp_stream *stream, enum cp_cause cause)
 		cp_log(CP_INFO, TLS_ID, "a connection ends without close_notify: its peer has sent part of a message only");
 	else if (t->held && !t->lower_full)
 		stream_flush(t, NULL, 0); /* it was held back */
+	t->shut_blocked = false;
 	stream_end(t, cause);
 }
 

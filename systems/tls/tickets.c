@@ -14,23 +14,16 @@
 enum {
 	MADE_KEYS = 2, /* the one that encrypts, and the one before it */
 	MOST_KEYS = 16,
-	NAME_BYTES = 16,
 	IV_BYTES = 16,
-	SECRET_BYTES = 32,
-};
-
-/** In a file as here: a name that tickets begin with, a key for HMAC-SHA-256, one for AES-256. */
-struct ticket_key {
-	unsigned char name[NAME_BYTES], mac[SECRET_BYTES], cipher[SECRET_BYTES];
+	CLOCKS_DIFFER = 60, /* seconds by which another machine with the same keys may be ahead */
 };
 
 struct tickets {
 	struct tickets *next;
-	char *id; /* NULL: from a file */
+	char *id; /* NULL: from a file, they do not change */
 	unsigned refs;
 	pthread_mutex_t lock;
-	uint64_t lifetime; /* seconds; 0: keys do not change */
-	uint64_t since;    /* the first key encrypts */
+	uint64_t since; /* the first key encrypts */
 	size_t count;
 	struct ticket_key keys[MOST_KEYS]; /* the newest first */
 };
@@ -39,7 +32,7 @@ struct tickets {
 static struct tickets *all_tickets;
 static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static uint64_t now_seconds(void)
+uint64_t tickets_clock(void)
 {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
@@ -91,12 +84,12 @@ static struct tickets *make_shared(const char *id)
 		tickets_free(tickets);
 		return NULL;
 	}
-	tickets->since = now_seconds();
+	tickets->since = tickets_clock();
 	tickets->next = all_tickets;
 	return all_tickets = tickets;
 }
 
-struct tickets *tickets_join(const char *id, uint64_t lifetime_seconds)
+struct tickets *tickets_join(const char *id)
 {
 	pthread_mutex_lock(&all_lock);
 	struct tickets *tickets = all_tickets;
@@ -106,11 +99,6 @@ struct tickets *tickets_join(const char *id, uint64_t lifetime_seconds)
 		tickets->refs++;
 	else
 		tickets = make_shared(id);
-	if (tickets) {
-		pthread_mutex_lock(&tickets->lock);
-		tickets->lifetime = lifetime_seconds;
-		pthread_mutex_unlock(&tickets->lock);
-	}
 	pthread_mutex_unlock(&all_lock);
 	return tickets;
 }
@@ -179,25 +167,24 @@ struct tickets *tickets_read(const struct cp_settings *value)
 /* ---- Using -------------------------------------------------------------------------------------------------- */
 
 /** A key that is due is replaced; so is the one before it, if nobody came for long. */
-static void change_keys(struct tickets *tickets)
+static void change_keys(struct tickets *tickets, uint64_t lifetime, uint64_t now)
 {
-	uint64_t now = now_seconds();
-	if (!tickets->lifetime || now - tickets->since < tickets->lifetime)
+	if (!tickets->id || now < tickets->since + lifetime)
 		return;
-	bool both = now - tickets->since >= 2 * tickets->lifetime;
+	bool both = now >= tickets->since + 2 * lifetime;
 	if (add_key(tickets) && both)
 		add_key(tickets);
 	tickets->since = now;
 }
 
-/** @param name  of the key; NULL: the one that encrypts @return its number, or -1 */
-static int take_key(struct tickets *tickets, const unsigned char *name, struct ticket_key *key)
+int tickets_key(struct tickets *tickets, const unsigned char *name, uint64_t lifetime, uint64_t now,
+				struct ticket_key *key)
 {
 	int found = -1;
 	pthread_mutex_lock(&tickets->lock);
-	change_keys(tickets);
+	change_keys(tickets, lifetime, now);
 	for (size_t i = 0; i < tickets->count && found < 0; i++)
-		if (!name || memcmp(tickets->keys[i].name, name, NAME_BYTES) == 0)
+		if (!name || memcmp(tickets->keys[i].name, name, sizeof(key->name)) == 0)
 			found = (int)i;
 	if (found >= 0)
 		*key = tickets->keys[found];
@@ -223,12 +210,12 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
 	const struct profile *profile = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
 	const EVP_CIPHER *kind = profile->tls->ticket_cipher;
 	struct ticket_key key;
-	int number = take_key(profile->tickets, encrypt ? NULL : name, &key);
+	int number = tickets_key(profile->tickets, encrypt ? NULL : name, profile->ticket_seconds, tickets_clock(), &key);
 	if (number < 0)
 		return 0;
 	bool good = set_mac(mac, &key);
 	if (good && encrypt) {
-		memcpy(name, key.name, NAME_BYTES);
+		memcpy(name, key.name, sizeof(key.name));
 		good = RAND_bytes(iv, IV_BYTES) > 0 && EVP_EncryptInit_ex2(cipher, kind, key.cipher, iv, NULL);
 	} else if (good) {
 		good = EVP_DecryptInit_ex2(cipher, kind, key.cipher, iv, NULL);
@@ -240,7 +227,56 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
 	return encrypt || (number == 0 && SSL_version(ssl) != TLS1_3_VERSION) ? 1 : 2;
 }
 
+/* ---- How long a session lasts ------------------------------------------------------------------------------- */
+
+bool tickets_still_good(int64_t began, uint64_t lifetime_seconds, const X509 *certificate, int64_t now)
+{
+	time_t when = (time_t)now;
+	if (now < began - CLOCKS_DIFFER || now > began + (int64_t)lifetime_seconds)
+		return false;
+	return !certificate || X509_cmp_time(X509_get0_notAfter(certificate), &when) > 0;
+}
+
+/** @return when the session that a ticket is of began; 0: the ticket does not say */
+static int64_t beginning(SSL_SESSION *session)
+{
+	int64_t began;
+	void *data;
+	size_t length;
+	if (!SSL_SESSION_get0_ticket_appdata(session, &data, &length) || length != sizeof(began))
+		return 0;
+	memcpy(&began, data, sizeof(began));
+	return began;
+}
+
+/** A ticket is about to be made. Each resumption of TLS 1.3 brings a new one with a new time, so that the time of the
+ * ticket says nothing about the session: that has to be kept in the ticket, from one to the next. */
+static int on_new_ticket(SSL *ssl, void *arg)
+{
+	SSL_SESSION *session = SSL_get_session(ssl);
+	int64_t began = SSL_session_reused(ssl) ? beginning(session) : 0;
+	(void)arg;
+	if (!began)
+		began = (int64_t)time(NULL);
+	return SSL_SESSION_set1_ticket_appdata(session, &began, sizeof(began));
+}
+
+/** A ticket has come, and was decrypted or not. A full handshake gives the client a new one. */
+static SSL_TICKET_RETURN on_old_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name, size_t length,
+									   SSL_TICKET_STATUS status, void *arg)
+{
+	const struct profile *profile = arg;
+	(void)ssl, (void)name, (void)length;
+	if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
+		return SSL_TICKET_RETURN_IGNORE_RENEW;
+	if (!tickets_still_good(beginning(session), profile->ticket_seconds, SSL_SESSION_get0_peer(session),
+							(int64_t)time(NULL)))
+		return SSL_TICKET_RETURN_IGNORE_RENEW;
+	return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 void tickets_use(SSL_CTX *context)
 {
+	SSL_CTX_set_session_ticket_cb(context, on_new_ticket, on_old_ticket, SSL_CTX_get_app_data(context));
 	SSL_CTX_set_tlsext_ticket_key_evp_cb(context, on_ticket);
 }

@@ -7,10 +7,11 @@ import ssl
 import subprocess
 import tempfile
 import threading
+import time
 
 from .harness import PATIENCE, SIGHUP, SIGTERM, Scenario, free_port, table, until
 from .test_clients import listens
-from .tls_peers import Authority, TlsPeer, client_context, server_context
+from .tls_peers import DAY, Authority, TlsPeer, client_context, server_context
 
 STREAM = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n"
 BODY = bytes(range(256)) * 4096 * 4  # 4 MiB
@@ -142,6 +143,27 @@ class Serving(Tls):
         proxy = self.front('ocsp = "%s"' % response, certificate=certificate)
         self.assertIn("Cert Status: good", self.openssl_client(proxy.port(), "-status"))
 
+    def stapling(self, ends):
+        """A proxy with a response that is good for so long: (it, how to ask for that)"""
+        certificate = self.authority.make("stapled", ["site.test"])
+        response = self.authority.ocsp_response(self.authority.last, "brief.ocsp", ends)
+        proxy = self.front('ocsp = "%s"' % response, certificate=certificate)
+        return proxy, lambda: self.openssl_client(proxy.port(), "-status")
+
+    def test_an_old_ocsp_response_is_not_sent(self):
+        proxy, ask = self.stapling(-DAY / 2)
+        proxy.wait_log("WARN .*the OCSP response is out of date, and is not sent")
+        self.assertIn("OCSP response: no response sent", ask())
+
+    def test_an_ocsp_response_is_sent_until_its_end(self):
+        _, ask = self.stapling(DAY / 43200)
+        until(lambda: "OCSP response: no response sent" in ask())
+
+    def test_alerts_of_the_client(self):
+        proxy = self.front()
+        self.assertRaises(ssl.SSLCertVerificationError, self.tls, proxy.port(), context=client_context(self.other.path))
+        self.assertIn('client_protocol: the client sent the alert "unknown CA"', proxy.wait_closed())
+
     def test_facts(self):
         proxy = self.reporting('alpn = ["h2"]', "sni alpn tls_version tls_cipher tls_resumed tls_client_verified")
         self.tls(proxy.port(), "Site.Test", context=client_context(self.authority.path, alpn=["h2"]))
@@ -156,6 +178,13 @@ class Serving(Tls):
         peer.send(b"PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n")
         client = TlsPeer(peer, client_context(self.authority.path), "site.test").handshake()
         client.send(b"x")
+        client.expect(b"x")
+        proxy.wait_log("opened: .* from 192.0.2.7:1234")
+
+    def test_proxy_within_tls(self):
+        proxy = self.front(key="proxy+tls")
+        client = self.tls(proxy.port())
+        client.send(b"PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\nx")
         client.expect(b"x")
         proxy.wait_log("opened: .* from 192.0.2.7:1234")
 
@@ -230,6 +259,37 @@ class Resumption(Tls):
         client.incoming.write(client.peer.receive())  # nobody has written anything
         self.assertRaises(ssl.SSLWantReadError, client.tls.read, 1)
         self.assertTrue(self.resumes(proxy.port(), client.tls.context, client.session))
+
+    def resumed_again_and_again(self, proxy, context):
+        """Whether each connection could resume the session of the one before it."""
+        session, begin = self.first(proxy.port(), context), time.monotonic()
+        while time.monotonic() < begin + PATIENCE:
+            client = self.tls(proxy.port(), context=context, session=session)
+            client.send(b"x")
+            client.expect(b"x")
+            yield client.tls.session_reused
+            session = client.session
+            client.close()
+
+    def test_has_an_end(self):
+        """However often a session is resumed, it ends with the lifetime of a ticket."""
+        proxy = self.front('tickets = "1s"')
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = client_context(self.authority.path, version=version)
+            self.assertIn(False, self.resumed_again_and_again(proxy, context))
+
+    def test_ends_with_the_clients_certificate(self):
+        proxies = [(self.front(settings + 'client_ca = "%s"' % self.authority.path), version) for settings, version in (
+            ("", ssl.TLSVersion.TLSv1_2), ("", ssl.TLSVersion.TLSv1_3),
+            ("tickets = false\nsession_cache = 9\n", ssl.TLSVersion.TLSv1_2))]
+        brief = self.authority.make("brief", days=3 / 86400)
+        tries = [self.resumed_again_and_again(proxy, client_context(self.authority.path, brief, version))
+                 for proxy, version in proxies]
+        for each in tries:
+            self.assertTrue(next(each))
+        for each in tries:
+            with self.assertRaisesRegex(ssl.SSLError, "CERTIFICATE_EXPIRED"):
+                all(True for _ in each)
 
     def test_keys_from_files(self):
         keys = [self.authority.write("key%d" % i, os.urandom(80)) for i in range(2)]
@@ -476,6 +536,38 @@ class Targets(Tls):
         client.send(b"x")
         end.expect(b"x")
 
+    def test_a_dot_at_the_end_of_a_name(self):
+        """It means the root of the DNS, and is in no certificate."""
+        seen = []
+        server = self.server()
+        proxy = self.route("tls(out)+tcp:127.0.0.1:%d" % server.port, self.trusting() + 'server_name = "a.wild.test."')
+        client = self.client(proxy.port())
+        context = server_context(self.wild)
+        context.sni_callback = lambda tls, name, context: seen.append(name)
+        TlsPeer(self.accept(server), context, server=True).handshake().send(b"x")
+        client.expect(b"x")
+        self.assertEqual(seen, ["a.wild.test"])
+
+    def test_a_directory_of_authorities(self):
+        directory = self.directory()
+        shutil.copy(self.authority.path, directory)
+        subprocess.run(["openssl", "rehash", directory], check=True, capture_output=True)
+        _, client, end = self.serve('ca = "%s"' % directory)
+        end.handshake().send(b"x")
+        client.expect(b"x")
+        self.refused("self-signed certificate in certificate chain|unable to get local issuer certificate",
+                     'ca = "%s"' % directory, certificate=self.stranger)
+
+    def test_proxy_within_tls(self):
+        _, client, end = self.serve(self.trusting(), target="proxy+tls(out)+tcp:127.0.0.1:%d")
+        end.handshake()
+        source = client.socket.getsockname()
+        client.send(b"x")
+        header = b""
+        while not header.endswith(b"x"):
+            header += end.receive()
+        self.assertIn(source[1].to_bytes(2, "big") if header[:1] == b"\r" else b"%d" % source[1], header)
+
     def refused(self, words, settings, **options):
         proxy, client, end = self.serve(settings, **options)
         self.assertRaises(ssl.SSLError, lambda: end.handshake().receive())
@@ -534,18 +626,27 @@ class Targets(Tls):
         self.assertEqual(inner.counter("tls_resumed"), 2)
 
     def test_a_target_that_refuses_sessions(self):
-        """OpenSSL breaks the connection if sessions could be resumed without verification: it was not told in which
-        context they are good. Whoever offered one offers none the next times."""
-        back = free_port()
-        self.s_server(back, "-cert", self.site, "-key", self.site, "-verify", "1", "-rev")
-        proxy = self.route("tls(out)+tcp:127.0.0.1:%d" % back, self.trusting())
-        seen = []
-        for _ in range(5):
-            client = self.client(proxy.port())
-            client.send(b"abc\n")
-            seen.append(client.receive())
-            client.close()
-        self.assertEqual(seen, [b"cba\n", b"", b"cba\n", b"cba\n", b""])
+        """It breaks the connection instead of ignoring the session: the next connections offer none."""
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            server, context = self.server(), server_context(self.site)
+            context.minimum_version = context.maximum_version = version
+            proxy = self.route("tls(out)+tcp:127.0.0.1:%d" % server.port, self.trusting())
+            seen = []
+            for _ in range(9):
+                client = self.client(proxy.port())
+                end = TlsPeer(self.accept(server), context, server=True)
+                end.incoming.write(end.peer.receive())
+                self.assertRaises(ssl.SSLWantReadError, end.tls.do_handshake)
+                seen.append(end.tls.session_reused)
+                if end.tls.session_reused:
+                    end.peer.send(b"\x15\x03\x03\x00\x02\x02\x50")  # internal_error
+                    end.close()
+                    client.expect_closed()
+                else:
+                    end.handshake().send(b"x")
+                    client.expect(b"x")  # and the ticket before it
+                    client.close()
+            self.assertEqual(seen, [False, True, False, False, True, False, False, False, False])
 
     def test_tls_in_tls(self):
         inner = self.front(key="tls+tls")

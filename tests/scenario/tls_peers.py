@@ -65,10 +65,10 @@ class Authority:
                                     serialization.NoEncryption())
         return self.write(name + ".pem", self.pem(self.last) + self.pem(self.certificate) + private)
 
-    def ocsp_response(self, certificate, name):
-        """The file of a response that says that `certificate` is good."""
+    def ocsp_response(self, certificate, name, ends=DAY):
+        """The file of a response that says that `certificate` is good, for so long."""
         response = ocsp.OCSPResponseBuilder().add_response(
-            certificate, self.certificate, hashes.SHA1(), ocsp.OCSPCertStatus.GOOD, now() - DAY, now() + DAY, None,
+            certificate, self.certificate, hashes.SHA1(), ocsp.OCSPCertStatus.GOOD, now() - DAY, now() + ends, None,
             None).responder_id(ocsp.OCSPResponderEncoding.HASH, self.certificate).sign(self.key, hashes.SHA256())
         return self.write(name, response.public_bytes(serialization.Encoding.DER))
 
