@@ -9,7 +9,9 @@ import fcntl
 import json
 import os
 import pwd
+import signal
 import subprocess
+import tempfile
 
 from .harness import PATIENCE, PROGRAM, Scenario, free_port, table, until
 
@@ -130,7 +132,20 @@ class Exchange:
         until(lambda: descriptors(self.pid) <= self.before)
 
 
-class Bytes(Scenario):
+class Splicing(Scenario):
+    """Kernel pipes are limited for a user, not for a process: one such test at a time on the machine."""
+
+    def setUp(self):
+        super().setUp()
+        path = os.path.join(tempfile.gettempdir(), "connpipe-test-splicing-%d" % os.getuid())
+        lock = open(path, "ab")  # pylint: disable=consider-using-with
+        self.addCleanup(lock.close)
+        left = signal.alarm(0)  # the other one's time is not this one's
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        signal.alarm(left)
+
+
+class Bytes(Splicing):
     def test_everything_and_many(self):
         """All kinds of cases; then short connections, so many that what one in a thousand leaves behind is seen."""
         exchange = Exchange(self)
@@ -145,7 +160,7 @@ class Bytes(Scenario):
         exchange.expect_nothing_left()
 
 
-class KernelPipeLimit(Scenario):
+class KernelPipeLimit(Splicing):
     """As a user without privilege, whose kernel pipes are limited."""
 
     def directory(self):

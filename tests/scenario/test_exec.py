@@ -31,8 +31,8 @@ class Exec(Scenario):
         client.expect_end()
 
     def test_a_program_that_is_not_there(self):
-        proxy, client = self.front("/no/such/program")
-        client.expect_closed()
+        proxy = self.connpipe(table({"tcp:$4:0": "exec:/no/such/program"}))
+        self.refused(proxy.port())
         self.assertRegex(proxy.wait_closed(), "/no/such/program.*No such file")
 
     @unittest.skipUnless(os.getuid() == 0 and shutil.which("setpriv"), "only root can give capabilities, by setpriv")

@@ -303,7 +303,7 @@ class Accepting(Base):
 
     def test_too_slow(self):
         proxy = self.accepting("stream:read(1) return stream", settings='handshake = "50ms"')
-        self.client(proxy.port()).expect_closed()
+        self.refused(proxy.port())
         proxy.wait_log("refused .*: it took longer than `handshake`")
 
     def test_others_are_let_in_meanwhile(self):

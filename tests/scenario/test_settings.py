@@ -105,7 +105,7 @@ class Timeouts(Scenario):
         proxy.configure(table(routes, timeouts='idle = "100ms"'))
         proxy.signal(SIGHUP)
         proxy.wait_generation()
-        self.client(port).expect_closed()
+        self.refused(port)
         self.assertIn("idle_timeout", proxy.wait_closed())
 
 

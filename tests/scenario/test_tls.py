@@ -488,7 +488,7 @@ class Ends(Tls):
 
     def test_silence_is_given_up(self):
         proxy = self.front(timeouts='handshake = "100ms"')
-        self.client(proxy.port()).expect_closed()
+        self.refused(proxy.port())
         self.assertIn("handshake_timeout", proxy.wait_closed())
 
     def test_a_client_that_leaves_in_the_handshake(self):
