@@ -729,7 +729,7 @@ class Facts(Lua):
                 request:set_fact("sni", argument) return s end }
             connpipe.router { id = "main", bind = { "named(x.test)+tcp:$4:0" }, route = function(request)
                 return nil, "name " .. request:fact("sni", 3600) end }""")
-        self.client(proxy.port())
+        self.refused(proxy.port())
         self.assertIn("name x.test", proxy.wait_closed())
 
     def test_where_nothing_can_be_waited_for(self):
