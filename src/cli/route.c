@@ -312,7 +312,8 @@ const struct cli_command command_route = {
 		"\n"
 		"from=IP is the client's address. Any other name=value is a fact that a router may ask for; connpipe's own\n"
 		"are proto, sni, alpn, host, path and method. sni and alpn imply proto=tls; host, path and method proto=http.\n"
-		"`sni=` is a TLS client without it. What is not given is not known, as if the client were silent.\n"
+		"`sni=` is a TLS client without it. What is not given is not known, as if the client ended\n"
+		"without a word; so what a table takes for `silent` is not seen here.\n"
 		"Exits 0 if there is a target, 1 if the connection would be refused.\n",
 	.least = 1,
 	.most = -1,

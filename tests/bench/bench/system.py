@@ -116,11 +116,12 @@ class Stopwatch:
         self.began = (time.monotonic(), idle_seconds(), processor_seconds(pids))
 
     def stop(self):
-        """Returns (elapsed, of these processes, of the machine) in seconds."""
+        """Returns (elapsed, of these processes, of the machine) in seconds. What the kernel says about idle time is in
+        steps, and late: the machine did at least what these processes did."""
         own = processor_seconds(self.pids) - self.began[2]
         elapsed = time.monotonic() - self.began[0]
         idle = idle_seconds() - self.began[1]
-        return elapsed, own, max(elapsed * os.cpu_count() - idle, 0)
+        return elapsed, own, max(elapsed * os.cpu_count() - idle, own)
 
 
 def busy_part(seconds=0.5):
