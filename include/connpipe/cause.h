@@ -32,6 +32,7 @@ CP_BEGIN_DECLS
 	X(CP_CAUSE_CONNECTION_LIMIT, "connection_limit", "over limits.connections")                                        \
 	X(CP_CAUSE_SOURCE_LIMIT, "source_limit", "over limits.connections_per_source")                                     \
 	X(CP_CAUSE_SOURCE_RATE, "source_rate", "over limits.connect_rate_per_source")                                      \
+	X(CP_CAUSE_REROUTED, "rerouted", "a session that a reload ended: its route is gone, or it asked for that")         \
 	X(CP_CAUSE_KILLED, "killed", "by `connpipe ctl kill`")                                                             \
 	X(CP_CAUSE_SHUTDOWN, "shutdown", "the process stops")                                                              \
 	X(CP_CAUSE_NO_RESOURCES, "no_resources", "out of descriptors or memory")

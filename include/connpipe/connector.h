@@ -45,6 +45,7 @@ struct cp_acceptor;
 struct cp_accepted {
 	struct cp_stream *stream;
 	struct cp_peer peer;
+	struct cp_peer local; /**< where the peer connected to; family 0: what the stream's descriptor says, if it has one */
 	/** Set by the caller before it calls `accept`: the loop of the worker that the connection is for. It may be another
 	 * one than the acceptor's: connections go to the worker that has the least to do. A stream for it, made on the
 	 * acceptor's thread, must do nothing with that loop before it is first used: cp_stream_from_fd() suits. A connector
@@ -114,7 +115,10 @@ struct cp_acceptor {
 
 enum {
 	CP_CONNECTOR_MESSAGES = 1u, /**< its streams keep message boundaries */
-	CP_CONNECTOR_ANY = 2u,      /**< its streams suit both bytes and messages (discard, reject) */
+	CP_CONNECTOR_ANY = 2u,      /**< its streams suit both bytes and messages (discard, reject, ws) */
+	/** What is accepted are sessions: one for each peer, without a beginning and an end that the network knows of (udp).
+	 * limits.udp_sessions counts them, timeouts.udp_idle ends them. */
+	CP_CONNECTOR_SESSIONS = 4u,
 };
 
 struct cp_connector_def {
@@ -166,6 +170,16 @@ struct cp_connector_def {
 	 * @param fds  what the earlier listener's `sockets` gave; the connector's, also if this fails */
 	int (*adopt)(struct cp_connector *connector, const struct cp_address *address, uint32_t workers, const int *fds,
 				 uint32_t count, struct cp_listener **out, struct cp_error *error);
+
+	/** What a stream that a listener has accepted goes through before it is one of this connector's, below the
+	 * converters of the address: as a converter's accept, with open->lower; timeouts.handshake holds for it, too, and
+	 * `cancel` gives it up. NULL: nothing. */
+	int (*handshake)(struct cp_connector *connector, struct cp_open *open);
+
+	/** CP_CONNECTOR_SESSIONS: whether a reload ends the sessions of `address` that are there, so that what comes next
+	 * is routed anew. Called on each worker when it goes over, with the address as the new load has it. NULL: no; a
+	 * session then goes on, unless its route is gone. */
+	bool (*reroutes)(const struct cp_address *address);
 };
 
 /** Read-only view of a registered connector. Members are set by cp_register_connector(). */

@@ -42,6 +42,11 @@ CP_API bool cp_request_local(const struct cp_request *request, struct cp_peer *l
 /** Replace it. */
 CP_API void cp_request_set_local(struct cp_request *request, const struct cp_peer *local);
 
+/** The client asked for a path of the socket (a websocket's): from now on it is part of the incoming address. For
+ * connectors and converters while they accept. Paths that are claimed go before claims without one.
+ * @return false: no router claims that path here, nothing has changed */
+CP_API bool cp_request_set_path(struct cp_request *request, const char *path, size_t length);
+
 /** The first bytes that the client sent, behind a preamble. They are not consumed.
  * @param length  how many are there
  * @param end     set when there will be no more (end of file, time-out or limit); may be NULL */

@@ -39,6 +39,7 @@ enum {
 	CP_READ_END = 2u,     /**< end of file, right behind the bytes of this read (which may be none) */
 	CP_READ_MORE = 4u,    /**< messages: this one goes on in the next read */
 	CP_READ_TEXT = 8u,    /**< messages: text, where the protocol tells text from binary */
+	CP_READ_OVER = 16u,   /**< with CP_READ_END: nothing that is written will arrive any more, either */
 };
 
 /** What a write may be told. */
@@ -46,6 +47,17 @@ enum {
 	CP_WRITE_MORE = 1u, /**< bytes: more comes at once, may be held to fill a segment; messages: this one goes on */
 	CP_WRITE_TEXT = 2u, /**< messages: text */
 };
+
+/** Several messages at once, for message streams that have `segments` set: datagrams of a flow that the kernel has put
+ * together (UDP_GRO, UDP_SEGMENT; udp(7)). What was read or is written is then a sequence of messages of `size` bytes
+ * each, 1 to 65535, the last of which may be shorter.
+ *
+ * Reading: a user who takes that calls the stream's `read` with CP_READ_SEGMENTS in `hints` (cp_stream_readv() does not)
+ * and finds the size in them afterwards; 0: it is one message. Writing: CP_SEGMENTS(size) in `flags`; all of them are
+ * taken, or none. */
+#define CP_READ_SEGMENTS 32u
+#define CP_SEGMENTS(size) ((unsigned)(size) << 16)
+#define CP_SEGMENTS_SIZE(bits) ((bits) >> 16)
 
 /** Called when the stream is ready. @param events  CP_READABLE, CP_WRITABLE, CP_RECALL; both directions in one call. */
 typedef void cp_stream_ready(struct cp_stream *stream, unsigned events, void *arg);
@@ -92,6 +104,9 @@ struct cp_stream_ops {
 	 * sent CP_RECALL waits for this; a user who gets CP_RECALL must not use the descriptor any more and calls this
 	 * before it returns. */
 	void (*restore)(struct cp_stream *stream);
+
+	/** Give the descriptor away, for good: see cp_stream_detach(). NULL: never. */
+	int (*detach)(struct cp_stream *stream);
 };
 
 /** The part of a stream that is the same for all; an implementation has it as its first member. */
@@ -102,6 +117,7 @@ struct cp_stream {
 	void *arg;               /**< the user's */
 	struct cp_system *owner; /**< whose code this is; NULL: the program's own */
 	bool messages;           /**< keeps message boundaries */
+	bool segments;           /**< messages: reads and writes several at once, see CP_SEGMENTS */
 	uint32_t place;          /**< the implementation's own */
 };
 
@@ -147,6 +163,14 @@ static inline void cp_stream_restore(struct cp_stream *s)
 {
 	if (s->ops->restore)
 		s->ops->restore(s);
+}
+/** End the stream and keep its descriptor, for code that wants a descriptor of its own (a library). Possible while the
+ * stream is nothing but that: no byte read ahead, none waiting to be written, no layer between.
+ * @return the descriptor, non-blocking, not watched by anybody, the caller's; the stream is gone. -1: not possible, and
+ *         nothing has changed */
+static inline int cp_stream_detach(struct cp_stream *s)
+{
+	return s->ops->size >= sizeof(*s->ops) && s->ops->detach ? s->ops->detach(s) : -1;
 }
 /** Call the user, if there is one. For implementations. */
 static inline void cp_stream_notify(struct cp_stream *s, unsigned events)

@@ -263,7 +263,7 @@ static void read_systems_table(const struct cp_settings *table, const char *key)
 const struct cp_settings *process_settings_table(const struct config *config, const char *key)
 {
 	const struct cp_settings *table = cp_settings_get(config_root(config), "connpipe");
-	const struct cp_settings *section = table ? cp_settings_get(table, key) : NULL;
+	const struct cp_settings *section = table && *key ? cp_settings_get(table, key) : table;
 	return section && cp_settings_kind(section) == CP_SETTINGS_TABLE ? section : NULL;
 }
 
@@ -287,6 +287,8 @@ void process_settings_read(const struct config *config, struct process_settings 
 	read_section(table, "limits", settings, read_limits);
 	read_section(table, "timeouts", settings, read_timeouts);
 	read_systems_table(table, "tcp");
+	read_systems_table(table, "udp");
+	read_systems_table(table, "ws");
 	read_systems_table(table, "proxy");
 	cp_settings_finish(table);
 }

@@ -426,6 +426,20 @@ static int fd_lend(struct cp_stream *stream, unsigned direction)
 	return s->fd;
 }
 
+/** What the stream knows and the kernel does not (an end or an error that was read) would be lost. */
+static int fd_detach(struct cp_stream *stream)
+{
+	struct fd_stream *s = fd_stream(stream);
+	int fd = s->fd;
+	if (s->ended || s->reset || s->shut)
+		return -1;
+	writable_free(s);
+	unsure_leave(s);
+	unwatch(s);
+	fd_stream_free(s);
+	return fd;
+}
+
 static const struct cp_stream_ops fd_ops = {
 	.size = sizeof(fd_ops),
 	.name = "fd",
@@ -435,6 +449,7 @@ static const struct cp_stream_ops fd_ops = {
 	.close = fd_close,
 	.await = fd_await,
 	.lend = fd_lend,
+	.detach = fd_detach,
 };
 
 static void set_flags(struct fd_stream *s, unsigned flags)

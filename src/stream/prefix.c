@@ -104,6 +104,18 @@ static void prefix_restore(struct cp_stream *stream)
 	cp_stream_restore(prefix_of(stream)->lower);
 }
 
+static int prefix_detach(struct cp_stream *stream)
+{
+	struct prefix *p = prefix_of(stream);
+	int fd = p->start < p->length ? -1 : cp_stream_detach(p->lower);
+	if (fd < 0)
+		return -1;
+	cp_stream_set_user(stream, NULL, NULL);
+	p->closed = true;
+	cp_defer(stream->loop, &p->deferred, on_deferred);
+	return fd;
+}
+
 static const struct cp_stream_ops prefix_ops = {
 	.size = sizeof(struct cp_stream_ops),
 	.name = "prefix",
@@ -114,6 +126,7 @@ static const struct cp_stream_ops prefix_ops = {
 	.await = prefix_await,
 	.lend = prefix_lend,
 	.restore = prefix_restore,
+	.detach = prefix_detach,
 };
 
 struct cp_stream *cp_stream_with_prefix(struct cp_stream *lower, const void *bytes, size_t length, unsigned hints,

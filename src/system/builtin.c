@@ -11,7 +11,7 @@ extern const struct cp_system_def tls_system;        /* 1e1001.connpipe.tls: the
 extern const struct cp_system_def zstd_system;       /* 1e1001.connpipe.zstd: the converter and the type "zstd" */
 
 const struct builtin_system builtin_systems[] = {
-	{&core_system, "tcp"}, {&table_type_system, NULL}, {&lua_type_system, NULL}, {&dylib_type_system, NULL},
+	{&core_system, ""}, {&table_type_system, NULL}, {&lua_type_system, NULL}, {&dylib_type_system, NULL},
 	{&proxy_system, "proxy"}, {&frame_system, NULL}, {&tls_system, NULL}, {&zstd_system, NULL},
 	{NULL, NULL},
 };

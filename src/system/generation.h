@@ -146,7 +146,7 @@ size_t generation_pins(const struct generation *generation, char *buffer, size_t
 
 struct builtin_system {
 	const struct cp_system_def *def; /* NULL: behind the last */
-	const char *table;               /* its settings are [connpipe.<table>]; NULL: it has none */
+	const char *table; /* its settings are [connpipe.<table>]; "": [connpipe], of which it reads parts; NULL: none */
 };
 
 /** What compiled-in systems there are: defined by the build (src/system/builtin.c). */

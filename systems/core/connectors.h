@@ -2,6 +2,8 @@
  *
  *     tcp.c            tcp: the connector, and connecting          tcp_listen.c   its listening sockets
  *     tcp_settings.c   tcp: the options of each address            tcp_options.c  setting them on sockets
+ *     udp.c            udp: the connector, and connecting          udp_listen.c   its sockets and sessions
+ *     udp_settings.c   udp: the options of each address            part.h         parts with a folder of their own
  *     unix.c           unix: addresses and connecting              unix_listen.c  its listening socket
  *     exec.c           exec: addresses, connecting, the stream     child.c        the life of a child
  *     words.c          the words of a command
@@ -17,6 +19,7 @@
 struct child;
 struct cp_settings;
 struct tcp_settings;
+struct udp_settings;
 
 /** One load of the core system: the `arg` of its connectors. */
 struct core {
@@ -24,10 +27,14 @@ struct core {
 	struct child **children; /* that still run: one list for each worker, touched by its thread only */
 	uint32_t workers;
 	const struct cp_settings *tcp_table; /* [connpipe.tcp], or NULL; only while loading */
+	const struct cp_settings *udp_table; /* [connpipe.udp], likewise */
 	struct tcp_settings *tcp;            /* what it says; NULL: nothing */
+	struct udp_settings *udp;            /* likewise */
+	void *ws;                            /* ws_part's */
 };
 
 extern const struct cp_connector_def tcp_connector;
+extern const struct cp_connector_def udp_connector;
 extern const struct cp_connector_def unix_connector;
 extern const struct cp_connector_def exec_connector;
 extern const struct cp_connector_def echo_connector;
@@ -36,6 +43,8 @@ extern const struct cp_connector_def reject_connector;
 
 /** Fields of tcp, in their order. */
 enum { TCP_ADDR, TCP_PORT, TCP_MULTIPLEX, TCP_FIELDS };
+/** Fields of udp, in their order. */
+enum { UDP_ADDR, UDP_PORT, UDP_FIELDS };
 
 /** cp_connector_def.bind and .check_bind of tcp, and .bind of unix. */
 int tcp_bind(struct cp_connector *connector, const struct cp_address *address, uint32_t workers,

@@ -3,13 +3,22 @@
 
 #include "child.h"
 #include "connectors.h"
+#include "part.h"
 #include "tcp_options.h"
+#include "udp.h"
 
 #include <stdlib.h>
 
 static const struct cp_connector_def *const connectors[] = {
-	&tcp_connector, &unix_connector, &exec_connector, &echo_connector, &discard_connector, &reject_connector,
+	&tcp_connector, &udp_connector, &unix_connector, &exec_connector, &echo_connector, &discard_connector, &reject_connector,
 };
+
+/** One of the tables in [connpipe] that are the core system's. @return NULL: it is not there, or no table */
+static const struct cp_settings *find_table(const struct cp_settings *settings, const char *name)
+{
+	const struct cp_settings *table = settings ? cp_settings_get(settings, name) : NULL;
+	return table && cp_settings_kind(table) == CP_SETTINGS_TABLE ? table : NULL;
+}
 
 static int core_load(struct cp_system *self, const struct cp_settings *settings)
 {
@@ -21,7 +30,8 @@ static int core_load(struct cp_system *self, const struct cp_settings *settings)
 	cp_system_set_data(self, core);
 	core->config_dir = cp_system_config_dir(self);
 	core->workers = cp_worker_count();
-	core->tcp_table = settings;
+	core->tcp_table = find_table(settings, "tcp");
+	core->udp_table = find_table(settings, "udp");
 	core->children = calloc(core->workers, sizeof(struct child *));
 	if (!core->children && core->workers > 0) {
 		cp_system_error(self, "no memory for the lists of children of %u workers", core->workers);
@@ -33,7 +43,7 @@ static int core_load(struct cp_system *self, const struct cp_settings *settings)
 		if (result != CP_OK)
 			return result;
 	}
-	return CP_OK;
+	return ws_part.load(self, find_table(settings, "ws"), &core->ws);
 }
 
 /** Addresses in the settings can be read now. */
@@ -42,13 +52,23 @@ static int core_link(struct cp_system *self)
 	struct core *core = cp_system_data(self);
 	core->tcp = tcp_settings_read(self, core->tcp_table);
 	core->tcp_table = NULL;
-	return CP_OK;
+	core->udp = udp_settings_read(self, core->udp_table);
+	core->udp_table = NULL;
+	return ws_part.link(self, core->ws);
+}
+
+static int core_worker_start(struct cp_system *self, struct cp_loop *loop)
+{
+	const struct core *core = cp_system_data(self);
+	return ws_part.worker_start(self, loop, core->ws);
 }
 
 /** Children outlive the connections they were made for; they do not outlive the generation. */
 static void core_worker_stop(struct cp_system *self, struct cp_loop *loop)
 {
-	children_end(cp_system_data(self), loop, self);
+	struct core *core = cp_system_data(self);
+	ws_part.worker_stop(self, loop, core->ws);
+	children_end(core, loop, self);
 }
 
 /** No child is left: from worker_stop on each one keeps the system until it is reaped. */
@@ -57,6 +77,8 @@ static void core_unload(struct cp_system *self)
 	struct core *core = cp_system_data(self);
 	if (!core)
 		return;
+	ws_part.unload(self, core->ws);
+	udp_settings_free(core->udp);
 	tcp_settings_free(core->tcp);
 	free(core->children);
 	free(core);
@@ -68,6 +90,7 @@ const struct cp_system_def core_system = {
 	.id = CORE_ID,
 	.load = core_load,
 	.link = core_link,
+	.worker_start = core_worker_start,
 	.worker_stop = core_worker_stop,
 	.unload = core_unload,
 };
