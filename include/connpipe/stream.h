@@ -39,7 +39,7 @@ enum {
 	CP_READ_END = 2u,     /**< end of file, right behind the bytes of this read (which may be none) */
 	CP_READ_MORE = 4u,    /**< messages: this one goes on in the next read */
 	CP_READ_TEXT = 8u,    /**< messages: text, where the protocol tells text from binary */
-	CP_READ_OVER = 16u,   /**< with CP_READ_END: nothing that is written will arrive any more, either */
+	CP_READ_OVER = 16u,   /**< with CP_READ_END: the other direction has ended, too: nothing that is written arrives */
 };
 
 /** What a write may be told. */
@@ -107,6 +107,22 @@ struct cp_stream_ops {
 
 	/** Give the descriptor away, for good: see cp_stream_detach(). NULL: never. */
 	int (*detach)(struct cp_stream *stream);
+
+	/** How the peer has ended it, where its protocol has words for that: see struct cp_ending. NULL: never.
+	 * @return valid until close; NULL: it has not, or without words */
+	const struct cp_ending *(*ending)(struct cp_stream *stream);
+	/** End with these words, if they are of the stream's protocol: said before shutdown_write or close in order, which
+	 * then use them. NULL: it has none. */
+	void (*set_ending)(struct cp_stream *stream, const struct cp_ending *ending);
+};
+
+/** The words with which a stream ends in order (a websocket's close code and reason; RFC 6455 7.1.5, 7.1.6). They pass
+ * from one end of a pipe to the other where both speak one protocol. */
+struct cp_ending {
+	const char *protocol; /**< "websocket" */
+	uint32_t code;
+	uint32_t length;   /**< of the reason */
+	char reason[128];  /**< UTF-8 */
 };
 
 /** The part of a stream that is the same for all; an implementation has it as its first member. */
@@ -171,6 +187,16 @@ static inline void cp_stream_restore(struct cp_stream *s)
 static inline int cp_stream_detach(struct cp_stream *s)
 {
 	return s->ops->size >= sizeof(*s->ops) && s->ops->detach ? s->ops->detach(s) : -1;
+}
+/** Have `to` end as `from` has ended. */
+static inline void cp_stream_pass_ending(struct cp_stream *from, struct cp_stream *to)
+{
+	uint32_t size = sizeof(*from->ops);
+	if (from->ops->size < size || to->ops->size < size || !from->ops->ending || !to->ops->set_ending)
+		return;
+	const struct cp_ending *ending = from->ops->ending(from);
+	if (ending)
+		to->ops->set_ending(to, ending);
 }
 /** Call the user, if there is one. For implementations. */
 static inline void cp_stream_notify(struct cp_stream *s, unsigned events)

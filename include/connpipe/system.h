@@ -150,7 +150,8 @@ CP_API const struct cp_router *cp_scope_router_at(const struct cp_scope *scope, 
 	X(cp_converter)                                                                                                    \
 	X(cp_router)                                                                                                       \
 	X(cp_answer)                                                                                                       \
-	X(cp_sniff_pattern)
+	X(cp_sniff_pattern)                                                                                                \
+	X(cp_ending)
 
 enum cp_shared_struct {
 #define CP_SHARED_STRUCT_ENUM(name) CP_SHARED_##name,
