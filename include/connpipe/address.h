@@ -126,6 +126,10 @@ CP_API const char *cp_address_multiplex(const struct cp_address *address, size_t
  * @return NULL if the connector has no multiplex, or if it is none (empty, over 65535 bytes, not UTF-8) */
 CP_API const struct cp_address *cp_address_with_multiplex(const struct cp_address *address, struct cp_arena *arena,
 														  const char *multiplex, size_t length);
+/** A copy with another path (`path` NULL: none), likewise.
+ * @return NULL if the connector has no path, or if it is none (not UTF-8) */
+CP_API const struct cp_address *cp_address_with_path(const struct cp_address *address, struct cp_arena *arena,
+													 const char *path, size_t length);
 
 /* ---- The shared parser, for connectors ---------------------------------------------------------------------- */
 

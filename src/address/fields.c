@@ -95,30 +95,45 @@ const char *cp_address_multiplex(const struct cp_address *address, size_t *lengt
 	return value->as.s;
 }
 
+/** A copy with another text at `index`; NULL: with null there. */
+static const struct cp_address *with_text(const struct cp_address *address, int index, struct cp_arena *arena,
+										  const char *text, size_t length)
+{
+	size_t field_bytes = address->fields.count * sizeof(struct cp_field);
+	struct cp_address *copy = cp_arena_alloc(arena, sizeof(*copy) + field_bytes + (text ? length + 1 : 0));
+	struct cp_field *fields = (struct cp_field *)(copy + 1);
+	char *own = (char *)fields + field_bytes;
+
+	*copy = *address;
+	copy->fields.at = fields;
+	memcpy(fields, address->fields.at, field_bytes);
+	fields[index].value = cp_null();
+	if (text) {
+		memcpy(own, text, length);
+		own[length] = '\0';
+		fields[index].value = cp_string(own, length);
+	}
+	return copy;
+}
+
 const struct cp_address *cp_address_with_multiplex(const struct cp_address *address, struct cp_arena *arena,
 												   const char *multiplex, size_t length)
 {
 	int index = rest_field(address->connector->def, CP_ROLE_MULTIPLEX);
-	size_t field_bytes = address->fields.count * sizeof(struct cp_field);
-	struct cp_address *copy;
-	struct cp_field *fields;
-	char *text;
 
 	if (index < 0)
 		return NULL;
 	if (multiplex && (length == 0 || length > MULTIPLEX_MOST || !cp_utf8_valid(multiplex, length)))
 		return NULL;
-	copy = cp_arena_alloc(arena, sizeof(*copy) + field_bytes + (multiplex ? length + 1 : 0));
-	fields = (struct cp_field *)(copy + 1);
-	text = (char *)fields + field_bytes;
-	*copy = *address;
-	copy->fields.at = fields;
-	memcpy(fields, address->fields.at, field_bytes);
-	fields[index].value = cp_null();
-	if (multiplex) {
-		memcpy(text, multiplex, length);
-		text[length] = '\0';
-		fields[index].value = cp_string(text, length);
-	}
-	return copy;
+	return with_text(address, index, arena, multiplex, length);
+}
+
+const struct cp_address *cp_address_with_path(const struct cp_address *address, struct cp_arena *arena,
+											  const char *path, size_t length)
+{
+	int index = rest_field(address->connector->def, CP_ROLE_PATH);
+
+	if (index < 0 || (path && !cp_utf8_valid(path, length)))
+		return NULL;
+	return with_text(address, index, arena, path, length);
 }

@@ -247,7 +247,7 @@ static int ask_and_print(struct question *question)
 {
 	size_t length = 0;
 	const char *multiplex = cp_address_multiplex(question->address, &length);
-	struct cp_router *router = binding_router(question->binding, multiplex, length);
+	struct cp_router *router = binding_router_for(question->binding, question->address);
 
 	printf("  bound as %s\n", question->binding->text);
 	if (!router) {

@@ -37,60 +37,39 @@ char *claim_text(const struct claim *claim)
 
 /* ---- Sets of claims ----------------------------------------------------------------------------------------- */
 
-/** Claims by socket and subport, and by path too if `paths`. Holds numbers only: there may be a million. */
+/** Claims by part and subport. Holds numbers only: there may be a million. */
 struct claim_set {
 	const struct claim *claims;
-	const uint32_t *socket_of;
+	const uint32_t *part_of;
 	uint32_t *slots; /* number + 1; 0: empty */
 	size_t mask;
-	bool paths;
 };
 
-static void set_init(struct claim_set *set, const struct claim *claims, const uint32_t *socket_of, size_t count,
-					 bool paths)
+static bool same_subport(const struct claim *a, const struct claim *b)
 {
-	set->claims = claims;
-	set->socket_of = socket_of;
-	set->mask = hash_slots(count) - 1;
-	set->slots = xcalloc(set->mask + 1, sizeof(*set->slots)); /* pages that are never touched cost nothing */
-	set->paths = paths;
-}
-
-static bool same_part(const struct claim *a, const struct claim *b, enum cp_field_role role)
-{
-	const struct cp_value *x = address_part(a->address, role), *y = address_part(b->address, role);
+	const struct cp_value *x = address_part(a->address, CP_ROLE_MULTIPLEX);
+	const struct cp_value *y = address_part(b->address, CP_ROLE_MULTIPLEX);
 	return x && y ? cp_value_equal(x, y) : x == y;
-}
-
-static uint32_t hash_part(uint32_t hash, const struct claim *claim, enum cp_field_role role)
-{
-	const struct cp_value *part = address_part(claim->address, role);
-	return part && part->kind == CP_STRING ? hash_add(hash, part->as.s, part->length) : hash;
 }
 
 static uint32_t set_hash(const struct claim_set *set, uint32_t number)
 {
-	uint32_t hash = hash_add(HASH_START, &set->socket_of[number], sizeof(set->socket_of[number]));
-	hash = hash_part(hash, &set->claims[number], CP_ROLE_MULTIPLEX);
-	if (set->paths)
-		hash = hash_part(hash, &set->claims[number], CP_ROLE_PATH);
+	const struct cp_value *subport = address_part(set->claims[number].address, CP_ROLE_MULTIPLEX);
+	uint32_t hash = hash_add(HASH_START, &set->part_of[number], sizeof(set->part_of[number]));
+	if (subport && subport->kind == CP_STRING)
+		hash = hash_add(hash, subport->as.s, subport->length);
 	return hash_finish(hash);
-}
-
-static bool set_equal(const struct claim_set *set, uint32_t a, uint32_t b)
-{
-	const struct claim *x = &set->claims[a], *y = &set->claims[b];
-	return set->socket_of[a] == set->socket_of[b] && same_part(x, y, CP_ROLE_MULTIPLEX) &&
-		   (!set->paths || same_part(x, y, CP_ROLE_PATH));
 }
 
 /** Add a claim. @return the equal one that was there before, or NO_CLAIM */
 static uint32_t set_add(struct claim_set *set, uint32_t number)
 {
 	size_t i = set_hash(set, number) & set->mask;
-	for (; set->slots[i]; i = (i + 1) & set->mask)
-		if (set_equal(set, set->slots[i] - 1, number))
-			return set->slots[i] - 1;
+	for (; set->slots[i]; i = (i + 1) & set->mask) {
+		uint32_t other = set->slots[i] - 1;
+		if (set->part_of[other] == set->part_of[number] && same_subport(&set->claims[other], &set->claims[number]))
+			return other;
+	}
 	set->slots[i] = number + 1;
 	return NO_CLAIM;
 }
@@ -101,9 +80,8 @@ static void report_two_routers(const struct claim *first, const struct claim *se
 {
 	char place[192];
 	char *text = claim_text(second);
-	report_add(report, second->where, "%s: the routers \"%s\"%s and \"%s\" both claim it%s", text, first->router->id,
-			   claim_place(first, place, sizeof(place)), second->router->id,
-			   same_part(first, second, CP_ROLE_PATH) ? "" : "; all paths of a subport belong to one router");
+	report_add(report, second->where, "%s: the routers \"%s\"%s and \"%s\" both claim it", text, first->router->id,
+			   claim_place(first, place, sizeof(place)), second->router->id);
 	free(text);
 }
 
@@ -116,24 +94,18 @@ static void report_twice(const struct claim *first, const struct claim *second, 
 	free(text);
 }
 
-void claims_check(const struct claim *claims, const uint32_t *socket_of, size_t count, struct report *report)
+void claims_check(const struct claim *claims, const uint32_t *part_of, size_t count, struct report *report)
 {
-	struct claim_set subports, paths;
-	set_init(&subports, claims, socket_of, count, false);
-	set_init(&paths, claims, socket_of, count, true);
+	struct claim_set set = {.claims = claims, .part_of = part_of, .mask = hash_slots(count) - 1};
+	set.slots = xcalloc(set.mask + 1, sizeof(*set.slots)); /* pages that are never touched cost nothing */
 	for (uint32_t i = 0; i < count; i++) {
-		uint32_t first = set_add(&subports, i);
+		uint32_t first = set_add(&set, i);
 		if (first == NO_CLAIM)
 			continue;
-		if (claims[first].router != claims[i].router) {
+		if (claims[first].router != claims[i].router)
 			report_two_routers(&claims[first], &claims[i], report);
-			continue;
-		}
-		/* Only claims that differ from the first one in their path come into the second set. */
-		uint32_t twin = same_part(&claims[first], &claims[i], CP_ROLE_PATH) ? first : set_add(&paths, i);
-		if (twin != NO_CLAIM)
-			report_twice(&claims[twin], &claims[i], report);
+		else
+			report_twice(&claims[first], &claims[i], report);
 	}
-	free(subports.slots);
-	free(paths.slots);
+	free(set.slots);
 }

@@ -1,12 +1,13 @@
-/** Claims checked against each other: on one socket, a subport belongs to one router, which asks for it once. */
+/** Claims checked against each other: on one path of a socket, a subport belongs to one router, which asks for it
+ * once. */
 #ifndef ROUTE_CLAIMS_H
 #define ROUTE_CLAIMS_H
 
 #include "plan.h"
 
 /** Report two routers on one address, and one router that claims the same address twice, naming both places.
- * @param socket_of  for each claim: the number of its socket. Claims of one number share a socket. */
-void claims_check(const struct claim *claims, const uint32_t *socket_of, size_t count, struct report *report);
+ * @param part_of  for each claim: the number of its part. Claims of one number share a socket and a path. */
+void claims_check(const struct claim *claims, const uint32_t *part_of, size_t count, struct report *report);
 
 /** ` (first at PLACE)` for an earlier claim, "" where its place is unknown. @return `buffer` */
 const char *claim_place(const struct claim *claim, char *buffer, size_t room);

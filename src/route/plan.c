@@ -16,7 +16,14 @@ enum { KEY_ROOM = 256, ARENA_FIRST = 4096 };
 /** What is known of a socket only while the plan is made; beside plan->bindings, by the same number. */
 struct draft {
 	const struct claim *first;
-	uint32_t hash;           /* of the key */
+	uint32_t hash; /* of the key */
+};
+
+/** A part while the plan is made. Numbers below the plan's count are the roots of those sockets, the others are paths,
+ * sorted by socket and path. */
+struct part_draft {
+	struct binding_part part;
+	uint32_t socket;
 	uint32_t named;          /* how many claims name a subport */
 	struct cp_router *namer; /* whose they are */
 	bool several_namers;
@@ -32,6 +39,9 @@ struct planner {
 	uint32_t *socket_of; /* for each claim: number of its binding */
 	uint32_t *slots;     /* table of keys: number of a binding + 1; 0: empty */
 	size_t mask;
+	struct part_draft *parts;
+	uint32_t part_count;
+	uint32_t *part_of; /* for each claim: number of its part */
 };
 
 /* ---- Sockets ------------------------------------------------------------------------------------------------ */
@@ -90,7 +100,7 @@ static uint32_t add_socket(struct planner *planner, const struct claim *claim, c
 	binding->key = cp_arena_strndup(plan->arena, key, length);
 	binding->address = copy_socket(plan->arena, claim->address);
 	binding->text = print_address(plan->arena, binding->address);
-	planner->drafts[plan->count] = (struct draft){.first = claim, .hash = hash};
+	planner->drafts[plan->count] = (struct draft){claim, hash};
 	return plan->count++;
 }
 
@@ -206,6 +216,100 @@ static void check_chain(struct planner *planner, const struct claim *claim, uint
 				 planner->plan->bindings[number].text);
 }
 
+/* ---- Paths -------------------------------------------------------------------------------------------------- */
+
+/** A claim with a path. */
+struct path_claim {
+	uint32_t socket, claim;
+	const struct cp_value *path;
+};
+
+static int compare_texts(const char *a, size_t a_length, const char *b, size_t b_length)
+{
+	int order = memcmp(a, b, a_length < b_length ? a_length : b_length);
+	return order ? order : (a_length > b_length) - (a_length < b_length);
+}
+
+static int compare_path_claims(const void *a, const void *b)
+{
+	const struct path_claim *x = a, *y = b;
+	if (x->socket != y->socket)
+		return x->socket < y->socket ? -1 : 1;
+	return compare_texts(x->path->as.s, x->path->length, y->path->as.s, y->path->length);
+}
+
+static size_t collect_path_claims(const struct planner *planner, struct path_claim *out)
+{
+	size_t count = 0;
+	for (uint32_t i = 0; i < planner->count; i++) {
+		const struct cp_value *path = address_part(planner->claims[i].address, CP_ROLE_PATH);
+		if (path && path->kind == CP_STRING)
+			out[count++] = (struct path_claim){planner->socket_of[i], i, path};
+	}
+	return count;
+}
+
+static void add_part(struct planner *planner, const struct path_claim *claim)
+{
+	struct part_draft *draft = &planner->parts[planner->part_count++];
+	draft->socket = claim->socket;
+	draft->part.path = cp_arena_strndup(planner->plan->arena, claim->path->as.s, claim->path->length);
+	draft->part.path_length = claim->path->length;
+}
+
+/** Number the parts: one for each socket, one for each path of it that is claimed. */
+static void make_parts(struct planner *planner)
+{
+	uint32_t sockets = planner->plan->count;
+	struct path_claim *paths = xcalloc(planner->count + 1, sizeof(*paths));
+	size_t count = collect_path_claims(planner, paths);
+	planner->parts = xcalloc(sockets + count + 1, sizeof(*planner->parts));
+	planner->part_count = sockets;
+	memcpy(planner->part_of, planner->socket_of, planner->count * sizeof(*planner->part_of));
+	if (count)
+		qsort(paths, count, sizeof(*paths), compare_path_claims);
+	for (size_t i = 0; i < count; i++) {
+		if (i == 0 || compare_path_claims(&paths[i - 1], &paths[i]) != 0)
+			add_part(planner, &paths[i]);
+		planner->part_of[paths[i].claim] = planner->part_count - 1;
+	}
+	free(paths);
+}
+
+/** The sockets get their parts; before they are sorted. */
+static void place_parts(struct planner *planner)
+{
+	struct plan *plan = planner->plan;
+	uint32_t sockets = plan->count, paths = planner->part_count - sockets;
+	struct binding_part *all = paths ? cp_arena_alloc(plan->arena, paths * sizeof(*all)) : NULL;
+	for (uint32_t i = 0; i < sockets; i++)
+		plan->bindings[i].root = planner->parts[i].part;
+	for (uint32_t i = 0; i < paths; i++) {
+		const struct part_draft *draft = &planner->parts[sockets + i];
+		struct binding *binding = &plan->bindings[draft->socket];
+		all[i] = draft->part;
+		if (binding->path_count++ == 0)
+			binding->paths = &all[i];
+	}
+}
+
+const struct binding_part *binding_path(const struct binding *binding, const char *path, size_t length)
+{
+	uint32_t low = 0, high = binding->path_count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		const struct binding_part *part = &binding->paths[middle];
+		int order = compare_texts(path, length, part->path, part->path_length);
+		if (order == 0)
+			return part;
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
 /* ---- Who is asked ------------------------------------------------------------------------------------------- */
 
 static bool is_any(const char *multiplex, size_t length)
@@ -214,19 +318,18 @@ static bool is_any(const char *multiplex, size_t length)
 }
 
 /** Note whose the claim's subport is. Clashes were reported before: the last claim wins, which nobody will see. */
-static void note_router(struct planner *planner, const struct claim *claim, uint32_t number)
+static void note_router(const struct claim *claim, struct part_draft *draft)
 {
-	struct binding *binding = &planner->plan->bindings[number];
-	struct draft *draft = &planner->drafts[number];
+	struct binding_part *part = &draft->part;
 	size_t length;
 	const char *multiplex = cp_address_multiplex(claim->address, &length);
 	if (!multiplex) {
-		binding->plain = claim->router;
+		part->plain = claim->router;
 		return;
 	}
-	binding->subports = true;
+	part->subports = true;
 	if (is_any(multiplex, length)) {
-		binding->any = claim->router;
+		part->any = claim->router;
 		return;
 	}
 	draft->several_namers |= draft->named && draft->namer != claim->router;
@@ -234,27 +337,32 @@ static void note_router(struct planner *planner, const struct claim *claim, uint
 	draft->named++;
 }
 
-/** Decide for each socket whether a table of names is needed. */
+static void note_routers(struct planner *planner)
+{
+	for (size_t i = 0; i < planner->count; i++)
+		note_router(&planner->claims[i], &planner->parts[planner->part_of[i]]);
+}
+
+/** Decide for each part whether a table of names is needed. */
 static void choose_tables(struct planner *planner)
 {
-	struct plan *plan = planner->plan;
-	for (uint32_t i = 0; i < plan->count; i++) {
-		struct binding *binding = &plan->bindings[i];
-		const struct draft *draft = &planner->drafts[i];
+	for (uint32_t i = 0; i < planner->part_count; i++) {
+		struct part_draft *draft = &planner->parts[i];
+		struct binding_part *part = &draft->part;
 		if (draft->named == 0)
 			continue;
-		bool one = !draft->several_namers && (!binding->any || binding->any == draft->namer);
+		bool one = !draft->several_namers && (!part->any || part->any == draft->namer);
 		if (one)
-			binding->only = draft->namer;
+			part->only = draft->namer;
 		else
-			binding->named = subports_new(plan->arena, draft->named);
+			part->named = subports_new(planner->plan->arena, draft->named);
 	}
 }
 
 static void fill_tables(struct planner *planner)
 {
 	for (size_t i = 0; i < planner->count; i++) {
-		struct binding_subports *named = planner->plan->bindings[planner->socket_of[i]].named;
+		struct binding_subports *named = planner->parts[planner->part_of[i]].part.named;
 		if (!named)
 			continue;
 		size_t length;
@@ -264,14 +372,34 @@ static void fill_tables(struct planner *planner)
 	}
 }
 
-struct cp_router *binding_router(const struct binding *binding, const char *multiplex, size_t length)
+static struct cp_router *part_router(const struct binding_part *part, const char *multiplex, size_t length)
 {
 	if (!multiplex)
-		return binding->plain;
-	if (binding->only)
-		return binding->only;
-	struct cp_router *router = binding->named ? subports_find(binding->named, multiplex, length) : NULL;
-	return router ? router : binding->any;
+		return part->plain;
+	if (part->only)
+		return part->only;
+	struct cp_router *router = part->named ? subports_find(part->named, multiplex, length) : NULL;
+	return router ? router : part->any;
+}
+
+struct cp_router *binding_router(const struct binding *binding, const struct binding_part *part, const char *multiplex,
+								 size_t length)
+{
+	struct cp_router *router = part ? part_router(part, multiplex, length) : NULL;
+	return router ? router : part_router(&binding->root, multiplex, length);
+}
+
+const struct binding_part *binding_part_for(const struct binding *binding, const struct cp_address *address)
+{
+	const struct cp_value *path = binding->path_count ? address_part(address, CP_ROLE_PATH) : NULL;
+	return path && path->kind == CP_STRING ? binding_path(binding, path->as.s, path->length) : NULL;
+}
+
+struct cp_router *binding_router_for(const struct binding *binding, const struct cp_address *address)
+{
+	size_t length = 0;
+	const char *multiplex = cp_address_multiplex(address, &length);
+	return binding_router(binding, binding_part_for(binding, address), multiplex, length);
 }
 
 /* ---- The plan ----------------------------------------------------------------------------------------------- */
@@ -290,6 +418,7 @@ static void planner_init(struct planner *planner, struct generation *generation,
 	planner->plan->generation = generation;
 	planner->plan->arena = cp_arena_new(ARENA_FIRST);
 	planner->socket_of = xcalloc(count ? count : 1, sizeof(*planner->socket_of));
+	planner->part_of = xcalloc(count ? count : 1, sizeof(*planner->part_of));
 	planner->mask = hash_slots(count) - 1;
 	planner->slots = xcalloc(planner->mask + 1, sizeof(*planner->slots));
 }
@@ -299,6 +428,8 @@ static void planner_deinit(struct planner *planner)
 	free(planner->drafts);
 	free(planner->socket_of);
 	free(planner->slots);
+	free(planner->parts);
+	free(planner->part_of);
 }
 
 static void group(struct planner *planner)
@@ -314,7 +445,6 @@ static void group(struct planner *planner)
 			check_acceptable(planner, claim);
 		else
 			check_chain(planner, claim, number);
-		note_router(planner, claim, number);
 	}
 }
 
@@ -326,9 +456,12 @@ struct plan *plan_new(struct generation *generation, const struct claim *claims,
 	struct plan *plan = planner.plan;
 
 	group(&planner);
-	claims_check(claims, planner.socket_of, count, report);
+	make_parts(&planner);
+	claims_check(claims, planner.part_of, count, report);
+	note_routers(&planner);
 	choose_tables(&planner);
 	fill_tables(&planner);
+	place_parts(&planner);
 	planner_deinit(&planner);
 
 	if (report->count + report->dropped != errors) {

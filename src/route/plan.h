@@ -27,6 +27,19 @@ struct claim {
 	const char *where; /* place in the configuration, or NULL */
 };
 
+/** Who is asked about one path of a socket, or about all that are not claimed by themselves. */
+struct binding_part {
+	const char *path; /* NULL: any */
+	size_t path_length;
+	bool subports;                  /* some claim names a subport: the preamble is read */
+	struct cp_router *plain;        /* connections without a subport; NULL: refused */
+	struct cp_router *any;          /* subports that are not named; NULL: refused */
+	struct cp_router *only;         /* every subport is this router's, or nobody's: it is asked about all of them and
+									   itself says CP_ANSWER_NONE to those it did not claim. So a router may claim a
+									   million of them and no table is made */
+	struct binding_subports *named; /* else: by name; NULL: no claim names one */
+};
+
 /** One socket of a plan. */
 struct binding {
 	struct plan *plan;
@@ -34,13 +47,9 @@ struct binding {
 	const struct cp_address *address; /* as claimed first, without multiplex and path; its layers are the chain of this
 										 socket */
 	const char *text;                 /* canonical text of `address`, for logs */
-	bool subports;                    /* some claim names a subport: the preamble is read */
-	struct cp_router *plain;          /* connections without a subport; NULL: refused */
-	struct cp_router *any;            /* subports that are not named; NULL: refused */
-	struct cp_router *only;           /* every subport is this router's, or nobody's: it is asked about all of them and
-										 itself says CP_ANSWER_NONE to those it did not claim. So a router may claim a
-										 million of them and no table is made */
-	struct binding_subports *named;   /* else: by name; NULL: no claim names one */
+	struct binding_part root;         /* claims without a path */
+	const struct binding_part *paths; /* those with one, sorted */
+	uint32_t path_count;
 	struct listener_entry *listener;  /* set by the main task */
 	bool tunable; /* likewise: the listener's code is that of `address`: it can take over what is set for it */
 };
@@ -75,8 +84,21 @@ static inline void plan_unref(struct plan *plan)
 
 /** The binding of a socket by its key, or NULL. */
 struct binding *plan_find(const struct plan *plan, const char *key);
-/** The router for a connection: exact subport, then `*`, then none; never the one without subport for one with.
- * @param multiplex  NULL: no subport */
-struct cp_router *binding_router(const struct binding *binding, const char *multiplex, size_t length);
+/** Who claims that path by itself; NULL: nobody. */
+const struct binding_part *binding_path(const struct binding *binding, const char *path, size_t length);
+/** Whether the preamble is read. @param part  of the path asked for; NULL: no path, or one that nobody claims */
+static inline bool binding_subports(const struct binding *binding, const struct binding_part *part)
+{
+	return binding->root.subports || (part && part->subports);
+}
+/** The router for a connection: exact subport, then `*`, then none; never the one without subport for one with. First
+ * among the claims of the path, then among those without one.
+ * @param part  as above  @param multiplex  NULL: no subport */
+struct cp_router *binding_router(const struct binding *binding, const struct binding_part *part, const char *multiplex,
+								 size_t length);
+/** Likewise, for an incoming address. */
+struct cp_router *binding_router_for(const struct binding *binding, const struct cp_address *address);
+/** What the address asks for, where that is claimed by itself; NULL: no path, or one that nobody claims. */
+const struct binding_part *binding_part_for(const struct binding *binding, const struct cp_address *address);
 
 #endif

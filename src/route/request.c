@@ -2,6 +2,7 @@
 
 #include "../base/arena.h"
 #include "../base/memory.h"
+#include "plan.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,6 +26,7 @@ void request_init(struct cp_request *request, struct cp_loop *loop, const struct
 	request->peer = *peer;
 	request->local.ip.family = 0;
 	request->socket = -1;
+	request->binding = NULL;
 	request->sniffed = NULL;
 	request->proto_source = PROTO_GIVEN;
 	request->sniff_since = 0;
@@ -102,6 +104,24 @@ bool cp_request_local(const struct cp_request *request, struct cp_peer *local)
 void cp_request_set_local(struct cp_request *request, const struct cp_peer *local)
 {
 	request->local = *local;
+}
+
+/** @return whether the part of the socket that `path` asks for is somebody's */
+static bool is_claimed(const struct binding *binding, const char *path, size_t length)
+{
+	const struct binding_part *root = &binding->root;
+	return binding_path(binding, path, length) || root->plain || root->subports;
+}
+
+bool cp_request_set_path(struct cp_request *request, const char *path, size_t length)
+{
+	const struct cp_address *address = request->accepted;
+	if (!request->binding || !is_claimed(request->binding, path, length))
+		return false;
+	address = cp_address_with_path(address, cp_request_arena(request), path, length);
+	if (address)
+		request->address = request->accepted = address;
+	return true;
 }
 
 const char *cp_request_peek(const struct cp_request *request, size_t *length, bool *end)

@@ -18,6 +18,8 @@ enum proto_source {
 	PROTO_PATTERN, /* sniffing: a pattern of who asked then */
 };
 
+struct binding;
+
 struct cp_request {
 	struct cp_loop *loop;
 	const struct cp_scope *scope;
@@ -26,6 +28,7 @@ struct cp_request {
 	struct cp_peer peer;
 	struct cp_peer local;   /* where the client connected to; asked for when somebody wants to know */
 	int socket;             /* the client's, for that; -1: none */
+	const struct binding *binding; /* the socket that took it, for paths; NULL: unknown */
 	struct cp_arena *arena; /* made when first asked for; kept over request_reset() */
 	struct cp_field *facts;
 	uint32_t fact_count, fact_room;

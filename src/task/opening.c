@@ -126,6 +126,29 @@ int opening_connect(struct opening *o, struct cp_loop *loop, const struct cp_add
 	return result;
 }
 
+static bool has_handshake(const struct cp_connector_def *def)
+{
+	return def->size >= offsetof(struct cp_connector_def, handshake) + sizeof(def->handshake) && def->handshake;
+}
+
+bool opening_has_layers(const struct cp_address *address)
+{
+	return address->layer_count || has_handshake(address->connector->def);
+}
+
+/** What is the connector's own of the layers. */
+static int begin_handshake(struct opening *o)
+{
+	struct cp_connector *connector = o->open.address->connector;
+	o->open.lower = o->open.stream;
+	o->open.stream = NULL;
+	int result = connector->def->handshake(connector, &o->open);
+	o->waiting = o->in_connector = result == CP_AGAIN;
+	if (result != CP_OK && result != CP_AGAIN)
+		o->open.error.code = result;
+	return result;
+}
+
 int opening_accept(struct opening *o, struct cp_loop *loop, const struct cp_address *address,
 				   struct cp_request *request, uint64_t timeout_ms, struct cp_stream *lower)
 {
@@ -134,7 +157,8 @@ int opening_accept(struct opening *o, struct cp_loop *loop, const struct cp_addr
 	o->early_count = 0;
 	o->in_connector = false;
 	o->open.stream = lower;
-	return wrap_rest(o);
+	int result = has_handshake(address->connector->def) ? begin_handshake(o) : CP_OK;
+	return result == CP_OK ? wrap_rest(o) : result;
 }
 
 void opening_cancel(struct opening *o)

@@ -1,5 +1,5 @@
 /** Opening an address with all its layers: the connector first, then the converters from the wire upwards; or, on the
- * accepting side, only the converters. One at a time in one object; nothing is allocated here. */
+ * accepting side, the connector's handshake if it has one, then the converters. One at a time in one object; nothing is allocated here. */
 #ifndef TASK_OPENING_H
 #define TASK_OPENING_H
 
@@ -18,7 +18,7 @@ struct opening {
 	const struct iovec *early; /* for who makes the topmost stream */
 	int early_count;
 	bool accepting;
-	bool in_connector; /* waiting for the connector, not for a converter */
+	bool in_connector; /* waiting for the connector (its handshake), not for a converter */
 	bool waiting;
 	struct cp_timer timer; /* connecting: for the layers above the connector */
 	opening_finished *finished;
@@ -32,6 +32,9 @@ struct opening {
  * @return CP_OK; CP_AGAIN: `finished` is called once, with the result in open.error.code; else the error is filled */
 int opening_connect(struct opening *opening, struct cp_loop *loop, const struct cp_address *address,
 					struct cp_request *request, uint64_t timeout_ms, const struct iovec *early, int early_count);
+
+/** Whether anything has to be put on what `address` accepts. */
+bool opening_has_layers(const struct cp_address *address);
 
 /** Put the accepting side's layers on `lower`, which is taken. Same results. The time is the caller's to keep: it may
  * cancel. */

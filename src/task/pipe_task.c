@@ -133,7 +133,7 @@ static void handshaken(struct pipe *p)
 	s->in_one_go = true;
 	if (!allowed(p) || !first_read(p))
 		return;
-	if (!s->binding->subports) {
+	if (!binding_subports(s->binding, binding_part_for(s->binding, s->request.address))) {
 		route(p);
 		return;
 	}
@@ -226,13 +226,15 @@ void pipe_start(struct worker *w, struct plan *plan, const struct binding *bindi
 	s->binding = binding;
 	request_init(&s->request, w->loop, plan->generation->scope, binding->address, &accepted->peer);
 	s->request.silence_ms = w->settings.timeouts.preamble;
+	s->request.binding = binding;
 	s->request.socket = cp_stream_lend(accepted->stream, 0);
+	s->request.local = accepted->local;
 	cp_stream_set_user(accepted->stream, no_client_yet, NULL);
 	if (!allowed_in_all) {
 		limits_enter(w->limits, UINT32_MAX); /* pipe_close() gives it back */
 		p->end[0] = accepted->stream;
 		pipe_close(p, CP_CAUSE_CONNECTION_LIMIT, NULL);
-	} else if (binding->address->layer_count) {
+	} else if (opening_has_layers(binding->address)) {
 		put_layers_on(p, accepted->stream);
 	} else {
 		p->end[0] = accepted->stream;
@@ -250,13 +252,13 @@ static void on_routing_changed(struct routing *routing)
 static void route(struct pipe *p)
 {
 	struct pipe_setup *s = p->setup;
-	size_t length;
-	const char *name = cp_address_multiplex(s->request.address, &length);
-	struct cp_router *router = binding_router(s->binding, name, length);
+	struct cp_router *router = binding_router_for(s->binding, s->request.address);
 	pipe_timer_stop(p);
 	pipe_enter(p, PIPE_ROUTING);
 	if (!router) {
-		pipe_close(p, CP_CAUSE_NO_ROUTE, name ? "nobody serves this subport" : "nobody serves it without a subport");
+		pipe_close(p, CP_CAUSE_NO_ROUTE,
+				   cp_address_multiplex(s->request.address, NULL) ? "nobody serves this subport"
+																  : "nobody serves it without a subport");
 		return;
 	}
 	first_show(s);

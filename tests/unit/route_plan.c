@@ -1,6 +1,7 @@
 #include "route_fake.h"
 
 #include "base/memory.h"
+#include "route/request.h"
 
 #include <connpipe/connector.h>
 
@@ -45,7 +46,7 @@ static struct plan *make(void)
 static const char *who(const struct plan *plan, const char *multiplex)
 {
 	cr_assert_eq(plan->count, 1);
-	struct cp_router *router = binding_router(&plan->bindings[0], multiplex, multiplex ? strlen(multiplex) : 0);
+	struct cp_router *router = binding_router(&plan->bindings[0], NULL, multiplex, multiplex ? strlen(multiplex) : 0);
 	return router ? router->id : "nobody";
 }
 
@@ -69,8 +70,8 @@ Test(plan, claims_of_one_socket_are_one_binding)
 	cr_assert_eq(plan->count, 2);
 	struct binding *first = plan_find(plan, "fake:127.0.0.1:80"), *second = plan_find(plan, "fake:127.0.0.1:81");
 	cr_assert(first && second && first->plan == plan);
-	cr_assert(first->subports);
-	cr_assert_not(second->subports);
+	cr_assert(first->root.subports);
+	cr_assert_not(second->root.subports);
 	cr_assert_str_eq(first->text, "fake:127.0.0.1:80");
 	plan_free(plan);
 }
@@ -113,7 +114,7 @@ Test(plan, subports_of_one_router_need_no_table)
 	claim(&a, "fake:127.0.0.1:80!db", NULL);
 	claim(&b, "fake:127.0.0.1:80", NULL);
 	struct plan *plan = make();
-	cr_assert_null(plan->bindings[0].named);
+	cr_assert_null(plan->bindings[0].root.named);
 	cr_assert_str_eq(who(plan, "db"), "a");
 	cr_assert_str_eq(who(plan, "mail"), "a"); /* who says so itself */
 	cr_assert_str_eq(who(plan, NULL), "b");
@@ -227,11 +228,84 @@ Test(plan, a_path_claimed_twice)
 	expect_error("x:3:1", "web:127.0.0.1:80/news", "twice (first at x:2:1)");
 }
 
-Test(plan, paths_of_two_routers_clash)
+/** Who is asked about a connection to an address of the plan's only socket. */
+static const char *who_for(const struct plan *plan, const char *address)
+{
+	cr_assert_eq(plan->count, 1);
+	struct cp_router *router = binding_router_for(&plan->bindings[0], fake_address(&fake, address));
+	return router ? router->id : "nobody";
+}
+
+Test(plan, paths_of_a_socket_may_be_of_several_routers)
+{
+	claim(&a, "web:127.0.0.1:80/news", NULL);
+	claim(&b, "web:127.0.0.1:80/chat", NULL);
+	claim(&a, "web:127.0.0.1:80/chat!db", NULL);
+	struct plan *plan = make();
+	cr_assert_str_eq(who_for(plan, "web:127.0.0.1:80/news"), "a");
+	cr_assert_str_eq(who_for(plan, "web:127.0.0.1:80/chat"), "b");
+	cr_assert_str_eq(who_for(plan, "web:127.0.0.1:80/chat!db"), "a");
+	cr_assert_str_eq(who_for(plan, "web:127.0.0.1:80/chats"), "nobody");
+	cr_assert_str_eq(who_for(plan, "web:127.0.0.1:80/"), "nobody");
+	cr_assert_str_eq(who_for(plan, "web:127.0.0.1:80"), "nobody");
+	const struct binding *socket = &plan->bindings[0];
+	cr_assert(binding_subports(socket, binding_path(socket, "/chat", 5)));
+	cr_assert_not(binding_subports(socket, binding_path(socket, "/news", 5)), "nobody's preamble is waited for there");
+	plan_free(plan);
+}
+
+Test(plan, a_claim_without_a_path_takes_what_is_left)
 {
 	claim(&a, "web:127.0.0.1:80/chat", NULL);
-	claim(&b, "web:127.0.0.1:80/news", NULL);
-	expect_error("", "both claim it", "all paths of a subport belong to one router");
+	claim(&b, "web:127.0.0.1:80", NULL);
+	claim(&b, "web:127.0.0.1:80!*", NULL);
+	struct plan *plan = make();
+	cr_assert_str_eq(who_for(plan, "web:127.0.0.1:80/chat"), "a");
+	cr_assert_str_eq(who_for(plan, "web:127.0.0.1:80/chat!x"), "b");
+	cr_assert_str_eq(who_for(plan, "web:127.0.0.1:80/else"), "b");
+	cr_assert_str_eq(who_for(plan, "web:127.0.0.1:80"), "b");
+	plan_free(plan);
+}
+
+Test(plan, paths_of_several_sockets)
+{
+	for (int i = 0; i < 5; i++) {
+		char address[64];
+		snprintf(address, sizeof(address), "web:127.0.0.1:8%d/%d", i % 2, i);
+		claim(i % 2 ? &a : &b, xstrdup(address), NULL);
+	}
+	struct plan *plan = make();
+	cr_assert_eq(plan->count, 2);
+	cr_assert_eq(plan_find(plan, "web:127.0.0.1:80")->path_count, 3);
+	const struct binding *second = plan_find(plan, "web:127.0.0.1:81");
+	cr_assert_eq(second->path_count, 2);
+	cr_assert_str_eq(binding_path(second, "/3", 2)->plain->id, "a");
+	cr_assert_null(binding_path(second, "/2", 2));
+	plan_free(plan);
+}
+
+Test(plan, one_path_of_two_routers_clashes)
+{
+	claim(&a, "web:127.0.0.1:80/chat", "x:1:1");
+	claim(&b, "web:127.0.0.1:80/chat", "x:2:1");
+	expect_error("x:2:1", "web:127.0.0.1:80/chat", "the routers \"a\" (first at x:1:1) and \"b\" both claim it");
+}
+
+Test(plan, a_request_asks_for_a_path)
+{
+	claim(&a, "web:127.0.0.1:80/chat", NULL);
+	struct plan *plan = make();
+	struct cp_request request = {0};
+	struct cp_peer peer = {0};
+	request_init(&request, NULL, NULL, plan->bindings[0].address, &peer);
+	cr_assert_not(cp_request_set_path(&request, "/chat", 5), "nothing is known of the socket");
+	request.binding = &plan->bindings[0];
+	cr_assert_not(cp_request_set_path(&request, "/cha", 4));
+	cr_assert_null(binding_part_for(request.binding, cp_request_address(&request)));
+	cr_assert(cp_request_set_path(&request, "/chat", 5));
+	cr_assert_eq(binding_part_for(request.binding, cp_request_accepted(&request)), &plan->bindings[0].paths[0]);
+	request_deinit(&request);
+	plan_free(plan);
 }
 
 Test(plan, a_second_chain_on_one_socket)
@@ -334,7 +408,7 @@ Test(plan, one_subport_on_many_sockets_is_no_conflict)
 	struct plan *plan = plan_new(NULL, list, SOCKETS, &fake.report);
 	cr_assert_not_null(plan);
 	cr_assert_eq(plan->count, SOCKETS);
-	cr_assert_eq(plan_find(plan, "fake:127.0.0.1:500")->only, &a.router);
+	cr_assert_eq(plan_find(plan, "fake:127.0.0.1:500")->root.only, &a.router);
 	plan_free(plan);
 	free(list);
 }

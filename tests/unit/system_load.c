@@ -223,17 +223,17 @@ Test(system_load, plan_has_what_routers_bound)
 	cr_assert_not_null(load.generation);
 	cr_assert_eq(load.plan->count, 2);
 	struct binding *first = plan_find(load.plan, "fake:h:1");
-	cr_assert_str_eq(binding_router(first, "x", 1)->id, "a");
-	cr_assert_str_eq(binding_router(first, NULL, 0)->id, "b");
-	cr_assert_eq(cp_scope_router(load.generation->scope, "b"), binding_router(first, NULL, 0));
-	cr_assert_eq(binding_router(first, NULL, 0)->system, fake_system(&load, "b"));
+	cr_assert_str_eq(binding_router(first, NULL, "x", 1)->id, "a");
+	cr_assert_str_eq(binding_router(first, NULL, NULL, 0)->id, "b");
+	cr_assert_eq(cp_scope_router(load.generation->scope, "b"), binding_router(first, NULL, NULL, 0));
+	cr_assert_eq(binding_router(first, NULL, NULL, 0)->system, fake_system(&load, "b"));
 }
 
 Test(system_load, binding_after_loading_is_refused)
 {
 	fake_load(&load, "[a]\ntype = 'fake'\nbind = ['fake:h:1']\n", NULL);
 	struct binding *binding = plan_find(load.plan, "fake:h:1");
-	cr_assert_eq(cp_router_bind(binding->plain, binding->address, NULL), CP_EINVAL);
+	cr_assert_eq(cp_router_bind(binding->root.plain, binding->address, NULL), CP_EINVAL);
 	cr_assert_eq(load.generation->claim_count, 1);
 }
 

@@ -222,9 +222,9 @@ Test(table, keys_are_bound_unless_told_otherwise)
 	cr_assert(test.generation);
 	cr_assert_eq(test.plan->count, 2);
 	struct binding *binding = plan_find(test.plan, "byte:0.0.0.0:1");
-	cr_assert(binding && binding->subports);
-	cr_expect_str_eq(binding_router(binding, "a", 1)->id, "front");
-	cr_expect_str_eq(binding_router(binding, "b", 1)->id, "more");
+	cr_assert(binding && binding->root.subports);
+	cr_expect_str_eq(binding_router(binding, NULL, "a", 1)->id, "front");
+	cr_expect_str_eq(binding_router(binding, NULL, "b", 1)->id, "more");
 	cr_expect(plan_find(test.plan, "byte:0.0.0.0:2"));
 	cr_expect_str_eq(table_test_ask(&test, "asked", "byte:*4:3", NULL), "byte:c:1");
 	table_test_end(&test);
