@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Everything that is tested, from an empty clone on: installs what is missing, builds with gcc and clang and with
-# sanitizers, runs all tests. The last line is "N passed, M failed"; exits 1 if something failed.
-#   --long   slower variants too: more fuzzing, scenario tests under every sanitizer
+# Everything that is tested, from an empty clone on: installs what is missing, builds with gcc, with clang and
+# AddressSanitizer, and with ThreadSanitizer, runs all tests. The last line is "N passed, M failed"; exits 1 if something
+# failed.
+#   --long   slower variants too: more fuzzing, scenario tests under every sanitizer, clang's release build
 # shellcheck source=contrib/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -19,7 +20,7 @@ done
 passed=0
 failed=0
 failures=()
-mkdir -p build-test
+mkdir -p build-test build-fuzz
 log=build-test/log
 fuzz_seconds=${long:+600}
 fuzz_seconds=${fuzz_seconds:-60}
@@ -80,14 +81,9 @@ compile() {
 	configure "$directory" -DCONNPIPE_WERROR=ON "$@" && build "$directory"
 }
 
-compile_fuzz() {
-	configure build-fuzz -DCONNPIPE_WERROR=ON -DCMAKE_BUILD_TYPE=Debug "${clang[@]}" -DCONNPIPE_FUZZ=ON \
-		-DCONNPIPE_SANITIZE=address,undefined && build build-fuzz "${fuzz_names[@]/#/fuzz_}"
-}
-
 # fuzz NAME SECONDS: one target of tests/fuzz on its corpus, and on from there.
 fuzz() {
-	local name=$1 seconds=$2 program=build-fuzz/tests/fuzz_$1
+	local name=$1 seconds=$2 program=build-asan/tests/fuzz_$1
 	rm -f "build-fuzz/$name.passed"
 	mkdir -p "build-fuzz/corpus/$name" "tests/fuzz/corpus/$name"
 	nice -n 19 timeout --foreground --kill-after=10 "$((seconds + 120))" "$program" -max_total_time="$seconds" \
@@ -160,18 +156,21 @@ export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_err
 step "includes" tests/check_includes.sh
 step "headers as C11 and C++17" tests/check_headers.sh gcc clang
 
+# With clang come AddressSanitizer, UndefinedBehaviorSanitizer and the fuzz targets: one build for all that it is for.
 clang=(-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++)
 step "build with gcc" compile build-gcc -DCMAKE_BUILD_TYPE=Release
-step "build with clang" compile build-clang -DCMAKE_BUILD_TYPE=Debug "${clang[@]}"
-step "build with AddressSanitizer" compile build-asan -C contrib/presets/asan.cmake
+step "build with clang and AddressSanitizer" compile build-asan -C contrib/presets/asan.cmake "${clang[@]}" \
+	-DCONNPIPE_FUZZ=ON
 step "build with ThreadSanitizer" compile build-tsan -C contrib/presets/tsan.cmake
+if [ -n "$long" ]; then
+	step "build with clang" compile build-clang -DCMAKE_BUILD_TYPE=Release "${clang[@]}"
+fi
 fuzz_names=()
 for file in tests/fuzz/*.c; do
 	[ "$file" = tests/fuzz/driver.c ] || fuzz_names+=("$(basename "$file" .c)")
 done
-step "build the fuzz targets" compile_fuzz
 
-for kind in gcc clang asan; do
+for kind in gcc asan ${long:+clang}; do
 	tests "unit tests, $kind" unit_tests "build-$kind"
 done
 # What runs on one thread only is left out here, unless there is time.

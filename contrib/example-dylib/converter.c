@@ -57,8 +57,15 @@ static void mask_await(struct cp_stream *stream, unsigned events)
 	cp_stream_await(((struct mask *)stream)->lower, events);
 }
 
-static const struct cp_stream_ops ops = {sizeof(ops), "mask",     mask_read, mask_write, mask_shutdown_write,
-										 mask_close,  mask_await, NULL,      NULL};
+static const struct cp_stream_ops ops = {
+	.size = sizeof(ops),
+	.name = "mask",
+	.read = mask_read,
+	.write = mask_write,
+	.shutdown_write = mask_shutdown_write,
+	.close = mask_close,
+	.await = mask_await,
+};
 
 static void on_ready(struct cp_stream *lower, unsigned events, void *mask)
 {

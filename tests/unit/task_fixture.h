@@ -81,8 +81,8 @@ static inline void proxy_start(struct proxy *proxy, const struct cp_system_def *
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	proxy->options.source = (struct generation_source){
-		.directory = ".", .text = proxy->text, .name = "test", .mode = GENERATION_RUN, .extra = extra};
+	proxy->options = (struct main_options){
+		.source = {.directory = ".", .text = proxy->text, .name = "test", .mode = GENERATION_RUN, .extra = extra}};
 	cr_assert_eq(pthread_create(&proxy->thread, NULL, proxy_run, proxy), 0);
 }
 
