@@ -27,9 +27,10 @@ CP_BEGIN_DECLS
 	X(CP_CAUSE_CONNECT_TIMEOUT, "connect_timeout", "the last target tried took longer than timeouts.connect")          \
 	X(CP_CAUSE_CONNECT_RESOLVE, "connect_resolve", "the last target's name does not resolve")                          \
 	X(CP_CAUSE_CONNECT_FAILED, "connect_failed", "the last target tried failed otherwise")                             \
-	X(CP_CAUSE_IDLE_TIMEOUT, "idle_timeout", "no byte either way for timeouts.idle")                                   \
+	X(CP_CAUSE_IDLE_TIMEOUT, "idle_timeout", "no byte either way for timeouts.idle (sessions: timeouts.udp_idle)")     \
 	X(CP_CAUSE_HALF_CLOSE_TIMEOUT, "half_close_timeout", "one direction ended, the other idle for timeouts.half_close")\
 	X(CP_CAUSE_CONNECTION_LIMIT, "connection_limit", "over limits.connections")                                        \
+	X(CP_CAUSE_SESSION_LIMIT, "session_limit", "over limits.udp_sessions")                                             \
 	X(CP_CAUSE_SOURCE_LIMIT, "source_limit", "over limits.connections_per_source")                                     \
 	X(CP_CAUSE_SOURCE_RATE, "source_rate", "over limits.connect_rate_per_source")                                      \
 	X(CP_CAUSE_REROUTED, "rerouted", "a session that a reload ended: its route is gone, or it asked for that")         \

@@ -192,6 +192,13 @@ struct cp_connector {
 	const char *const *names;
 };
 
+/** Whether what it accepts goes through a handshake of its own, which may find out facts. */
+static inline bool cp_connector_has_handshake(const struct cp_connector *connector)
+{
+	const struct cp_connector_def *def = connector->def;
+	return def->size >= offsetof(struct cp_connector_def, handshake) + sizeof(def->handshake) && def->handshake;
+}
+
 /** What a stream of `address` carries, all its converters on: bytes or messages, or whatever is wanted of it.
  * @param messages  set: it keeps message boundaries
  * @param any       set: it suits both (CP_CONNECTOR_ANY); `messages` is false then

@@ -14,6 +14,7 @@ struct cp_converter;
 enum cp_converter_form {
 	CP_FORM_SAME,        /**< messages stay messages, bytes stay bytes */
 	CP_FORM_TO_MESSAGES, /**< makes messages of bytes (framing) */
+	CP_FORM_ANY,         /**< likewise, and its streams suit what wants bytes, too (websockets) */
 };
 
 struct cp_converter_def {

@@ -23,13 +23,15 @@ static const char *word(const json_t *object, const char *key)
 
 static void print_head(const json_t *answer)
 {
-	char uptime[HUMAN_TEXT];
+	char uptime[HUMAN_TEXT], sessions[64] = "";
 
+	if (number(answer, "sessions"))
+		snprintf(sessions, sizeof(sessions), " and %" PRIu64 " sessions", number(answer, "sessions"));
 	printf("connpipe ");
 	print_harmless(stdout, word(answer, "version"));
-	printf(", pid %" PRIu64 ", up %s, generation %" PRIu64 ", %" PRIu64 " connections open%s\n", number(answer, "pid"),
-		   human_duration(number(answer, "uptime_ms"), uptime), number(answer, "generation"),
-		   number(answer, "connections"),
+	printf(", pid %" PRIu64 ", up %s, generation %" PRIu64 ", %" PRIu64 " connections%s open%s\n",
+		   number(answer, "pid"), human_duration(number(answer, "uptime_ms"), uptime), number(answer, "generation"),
+		   number(answer, "connections"), sessions,
 		   json_is_true(json_object_get(answer, "draining")) ? ", draining: nothing is accepted any more" : "");
 }
 

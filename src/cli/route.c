@@ -160,7 +160,7 @@ static bool takes_tls_off(const struct cp_address *address)
 	return false;
 }
 
-/** A client whose server name is known speaks TLS, one whose path is known HTTP. */
+/** A client whose server name is known speaks TLS, one whose path is known HTTP; unless a layer knows them. */
 static void imply_protocol(struct question *question)
 {
 	static const char *const proto[] = {"proto", NULL}, *const tls[] = {"sni", "alpn", NULL},
@@ -170,7 +170,7 @@ static void imply_protocol(struct question *question)
 
 	if (!implied && has_fact(question, tls) && !takes_tls_off(question->binding->address))
 		implied = "tls";
-	if (!implied || has_fact(question, proto))
+	if (!implied || has_fact(question, proto) || cp_connector_has_handshake(question->address->connector))
 		return;
 	value = cp_string(implied, strlen(implied));
 	cp_request_set_fact(&question->request, "proto", &value);

@@ -36,13 +36,14 @@ static int put_layer(const struct cp_address *address, uint32_t layer, bool *mes
 			*any = false;
 		return CP_OK;
 	case CP_FORM_TO_MESSAGES:
+	case CP_FORM_ANY:
 		if (*messages)
 			return cp_error_set(error, CP_EINVAL, NULL,
 								"the converter \"%s\" makes messages of bytes, but \"%s\" below it carries messages "
 								"already: leave \"%s\" out",
 								def->id, below(address, layer), def->id);
-		*messages = true;
-		*any = false;
+		*any = def->form == CP_FORM_ANY;
+		*messages = !*any;
 		return CP_OK;
 	}
 	return cp_error_set(error, CP_EINVAL, NULL, "the converter \"%s\" has an unknown form", def->id);

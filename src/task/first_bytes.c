@@ -46,18 +46,27 @@ void first_keep(struct pipe *p)
 	s->first_room = s->first_length;
 }
 
+/** Messages are not joined: what was read is the first one, or a further piece of it. */
+static void note_message(struct pipe_setup *s, size_t length, unsigned hints)
+{
+	if (length == 0 && s->first_end)
+		return;
+	s->first_message = true;
+	s->first_flags = (uint8_t)((s->first_flags & CP_WRITE_TEXT) | pump_write_flags(hints));
+}
+
 /** Read what the client has sent. @return false when the pipe was closed because the client is gone */
 bool first_read(struct pipe *p)
 {
 	struct pipe_setup *s = p->setup;
-	while (!s->first_end && !s->first_message) {
+	while (!first_complete(s)) {
 		struct iovec vec;
 		unsigned hints;
 		vec.iov_len = first_space(p, (char **)&vec.iov_base);
 		if (vec.iov_len == 0)
 			return true; /* enough; the rest waits in the kernel until the way is open */
 		ssize_t got = cp_stream_readv(p->end[0], &vec, 1, &hints);
-		s->armed = got == CP_AGAIN || (got > 0 && (hints & CP_READ_DRAINED));
+		s->armed = got == CP_AGAIN || (got >= 0 && (hints & CP_READ_DRAINED));
 		if (got == CP_AGAIN)
 			return true;
 		if (got < 0) {
@@ -65,9 +74,9 @@ bool first_read(struct pipe *p)
 			return false;
 		}
 		s->first_length += (size_t)got;
-		s->first_end = hints & CP_READ_END;
-		s->first_message = p->end[0]->messages && !(got == 0 && s->first_end);
-		s->first_flags = s->first_message ? (uint8_t)pump_write_flags(hints) : 0;
+		s->first_end = hints & (CP_READ_END | CP_READ_OVER);
+		if (p->end[0]->messages)
+			note_message(s, (size_t)got, hints);
 		if (s->armed || s->in_one_go)
 			return true;
 	}
@@ -90,7 +99,7 @@ const char *first_bytes(const struct pipe_setup *s, size_t *length)
 
 bool first_complete(const struct pipe_setup *s)
 {
-	return s->first_end || s->first_message;
+	return s->first_end || (s->first_message && !(s->first_flags & CP_WRITE_MORE));
 }
 
 void first_show(struct pipe_setup *s)

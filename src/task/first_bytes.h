@@ -16,7 +16,7 @@ void first_keep(struct pipe *pipe);
 void first_await(struct pipe *pipe);
 /** Those behind a preamble. @return never NULL */
 const char *first_bytes(const struct pipe_setup *setup, size_t *length);
-/** Whether no more can come to them: they are a message, or the client has ended. */
+/** Whether no more can come to them: they are a whole message, or the client has ended. */
 bool first_complete(const struct pipe_setup *setup);
 /** Let routers peek at them. */
 void first_show(struct pipe_setup *setup);

@@ -33,7 +33,7 @@ struct shard {
 };
 
 struct limits {
-	atomic_uint open;
+	atomic_uint open[LIMITS_TOTALS];
 	struct shard shards[SHARDS];
 };
 
@@ -65,22 +65,23 @@ void limits_free(struct limits *limits)
 	free(limits);
 }
 
-bool limits_enter(struct limits *limits, uint32_t most)
+bool limits_enter(struct limits *limits, enum limits_total total, uint32_t most)
 {
-	if (atomic_fetch_add_explicit(&limits->open, 1, memory_order_relaxed) < most)
+	uint32_t open = atomic_fetch_add_explicit(&limits->open[total], 1, memory_order_relaxed);
+	if (open < most || most == 0)
 		return true;
-	limits_leave(limits);
+	limits_leave(limits, total);
 	return false;
 }
 
-void limits_leave(struct limits *limits)
+void limits_leave(struct limits *limits, enum limits_total total)
 {
-	atomic_fetch_sub_explicit(&limits->open, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&limits->open[total], 1, memory_order_relaxed);
 }
 
-uint32_t limits_open(const struct limits *limits)
+uint32_t limits_open(const struct limits *limits, enum limits_total total)
 {
-	return atomic_load_explicit(&limits->open, memory_order_relaxed);
+	return atomic_load_explicit(&limits->open[total], memory_order_relaxed);
 }
 
 /* ---- Sources ------------------------------------------------------------------------------------------------ */

@@ -126,10 +126,21 @@ static void begin_stop(struct main_task *m)
 	tell_workers(m, stop_accepting, &m->workers_accepting);
 }
 
+/** Log how many connections and sessions there are. */
+static void log_open(const struct main_task *m, const char *before, const char *behind)
+{
+	uint32_t sessions = limits_open(m->limits, LIMITS_SESSIONS);
+	char text[32] = "";
+	if (sessions)
+		snprintf(text, sizeof(text), " and %u sessions", (unsigned)sessions);
+	cp_log(CP_INFO, "main", "%s %u connections%s%s", before, (unsigned)limits_open(m->limits, LIMITS_CONNECTIONS), text,
+		   behind);
+}
+
 static void on_drain_timer(struct cp_timer *timer)
 {
 	struct main_task *m = main_of(timer->loop);
-	cp_log(CP_INFO, "main", "timeouts.drain is over: closing %u connections", (unsigned)limits_open(m->limits));
+	log_open(m, "timeouts.drain is over: closing", "");
 	begin_stop(m);
 }
 
@@ -191,7 +202,7 @@ void main_begin_drain(struct main_task *m, bool without_limit)
 		begin_stop(m);
 		return;
 	}
-	cp_log(CP_INFO, "main", "draining: %u connections may end by themselves", (unsigned)limits_open(m->limits));
+	log_open(m, "draining:", " may end by themselves");
 	main_enter(m, MAIN_DRAINING);
 	if (limit)
 		cp_timer_start(&m->drain_timer, limit);
@@ -217,7 +228,7 @@ void main_change_over(struct main_task *m, bool failed)
 static void on_second_signal(struct main_task *m)
 {
 	if (m->state == MAIN_DRAINING) {
-		cp_log(CP_INFO, "main", "a second signal: closing %u connections", (unsigned)limits_open(m->limits));
+		log_open(m, "a second signal: closing", "");
 		begin_stop(m);
 	} else if (m->state == MAIN_STOPPING && cp_loop_now(m->loop) - m->stopping_ms > STOP_PATIENCE_MS) {
 		cp_log(CP_WARN, "main", "a second signal: ending with what is still loaded");

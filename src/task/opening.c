@@ -126,14 +126,9 @@ int opening_connect(struct opening *o, struct cp_loop *loop, const struct cp_add
 	return result;
 }
 
-static bool has_handshake(const struct cp_connector_def *def)
-{
-	return def->size >= offsetof(struct cp_connector_def, handshake) + sizeof(def->handshake) && def->handshake;
-}
-
 bool opening_has_layers(const struct cp_address *address)
 {
-	return address->layer_count || has_handshake(address->connector->def);
+	return address->layer_count || cp_connector_has_handshake(address->connector);
 }
 
 /** What is the connector's own of the layers. */
@@ -157,7 +152,7 @@ int opening_accept(struct opening *o, struct cp_loop *loop, const struct cp_addr
 	o->early_count = 0;
 	o->in_connector = false;
 	o->open.stream = lower;
-	int result = has_handshake(address->connector->def) ? begin_handshake(o) : CP_OK;
+	int result = cp_connector_has_handshake(address->connector) ? begin_handshake(o) : CP_OK;
 	return result == CP_OK ? wrap_rest(o) : result;
 }
 

@@ -5,6 +5,7 @@
 #include "../base/log.h"
 #include "../base/memory.h"
 #include "../loop/loop.h"
+#include "session.h"
 #include "worker.h"
 
 #include <connpipe/log.h>
@@ -48,11 +49,23 @@ const char *pipe_target(const struct pipe *p)
 	return p->names ? p->names->text + p->names->target : "";
 }
 
+/** Whether a client has asked for a path: there may be as many as clients can think of. */
+static bool has_path(const struct cp_address *address)
+{
+	const struct cp_connector_def *def = address->connector->def;
+	for (uint32_t i = 0; i < address->fields.count; i++)
+		if (def->fields[i].role == CP_ROLE_PATH)
+			return address->fields.at[i].value.kind != CP_NULL;
+	return false;
+}
+
 /** What the names are made of, if that lives as long as the worker uses its plan. */
 static bool names_key(const struct pipe_setup *s, struct names_key *key)
 {
 	const struct cp_arena *arena = s->request.arena;
 	*key = (struct names_key){s->binding->address, s->target, s->router, "", 0};
+	if (s->request.accepted != s->binding->address && has_path(s->request.accepted))
+		return false;
 	if (s->named)
 		key->subport = cp_address_multiplex(s->named, &key->subport_length);
 	return !arena || (!arena_owns(arena, key->incoming) && !arena_owns(arena, key->target));
@@ -172,11 +185,13 @@ void pipe_close(struct pipe *p, enum cp_cause cause, const char *detail)
 	pipe_enter(p, PIPE_CLOSED);
 	cp_count(w->loop, w->counters->closed[cause], 1);
 	cp_count(w->loop, w->counters->open, -1);
-	limits_leave(w->limits);
+	limits_leave(w->limits, pipe_total(p));
 	if (p->counted_source)
 		limits_source_leave(w->limits, &p->peer.ip);
 	if (w->pipe_closed)
 		w->pipe_closed(w, p, cause, detail);
+	if (p->is_session)
+		session_closed(p);
 	if (p->setup)
 		pipe_setup_end(p);
 	worker_dead(w, p);
@@ -185,7 +200,10 @@ void pipe_close(struct pipe *p, enum cp_cause cause, const char *detail)
 void pipe_free(struct pipe *p)
 {
 	names_put(p->names);
-	pool_give(&p->worker->pipe_pool, p);
+	if (p->is_session)
+		session_free(p);
+	else
+		pool_give(&p->worker->pipe_pool, p);
 }
 
 void pipe_setup_free(struct pipe_setup *s)

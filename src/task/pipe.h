@@ -10,6 +10,7 @@
 
 #include "../route/plan.h"
 #include "../route/routing.h"
+#include "limits.h"
 #include "names.h"
 #include "opening.h"
 
@@ -47,6 +48,7 @@ enum pipe_state {
 	X(FLOW_DRAINING, "the source has ended; what is pending is still to be written")                          \
 	X(FLOW_SHUT, "the end was passed on")                                                                     \
 	X(FLOW_HELD, "the sink has no half close: its end waits for the other direction's (timeouts.half_close)") \
+	X(FLOW_DISCARDING, "the sink has ended both ways: what still comes is thrown away (timeouts.half_close)") \
 	X(FLOW_CUT, "the sink is broken: nothing more can be written")
 
 enum flow_state {
@@ -94,9 +96,9 @@ struct pipe_setup {
 	size_t first_offset, first_length; /* offset: behind a preamble */
 	size_t first_room;                 /* of `first` in memory */
 	bool in_one_go;                    /* `first` is the loop's buffer: nothing was waited for so far */
-	bool first_end;                    /* end of file behind them */
+	uint8_t first_end;                 /* CP_READ_END, CP_READ_OVER: the end that is behind them */
 	bool first_message;                /* they are one message, maybe an empty one; messages are not joined */
-	uint8_t first_flags;               /* CP_WRITE_* of that message */
+	uint8_t first_flags;               /* CP_WRITE_* of that message; CP_WRITE_MORE: it is not whole yet */
 	bool armed;                        /* the client's stream will call when there is more */
 	size_t wanted;                     /* bytes that a router waits for */
 	uint64_t waiting_since;            /* cp_loop_now(): when one first did, without a time of its own; 0: never */
@@ -120,7 +122,8 @@ struct pipe {
 	uint8_t state;            /* enum pipe_state */
 	uint8_t cause;            /* enum cp_cause: set once closing */
 	bool listed_pending;      /* among the worker's pipes that go on in the next turn */
-	bool counted_source;      /* counts towards its source's limit */
+	bool counted_source : 1;  /* counts towards its source's limit */
+	bool is_session : 1;      /* it is one (session.h) */
 	struct cp_peer peer;
 	struct pipe *next, **prev; /* the worker's list of all, later of the dead */
 	struct pipe_setup *setup;  /* NULL from piping on */
@@ -128,6 +131,12 @@ struct pipe {
 	uint64_t id;
 	uint64_t opened; /* cp_loop_now(): accepted */
 };
+
+/** What it counts towards. */
+static inline enum limits_total pipe_total(const struct pipe *pipe)
+{
+	return pipe->is_session ? LIMITS_SESSIONS : LIMITS_CONNECTIONS;
+}
 
 /** Take an accepted connection. Owns the stream, whatever happens. */
 void pipe_start(struct worker *worker, struct plan *plan, const struct binding *binding,
@@ -167,8 +176,9 @@ void pipe_connect_next(struct pipe *pipe);
 /* ---- pump.c: forwarding ------------------------------------------------------------------------------------- */
 
 /** Both ends are open: begin. @param first, count, flags  what must be written to the target before anything else
- * @param client_ended  the client's end of file was seen behind it  @param armed  the client's stream is armed */
-void pump_start(struct pipe *pipe, const struct iovec *first, int count, unsigned flags, bool client_ended, bool armed);
+ * @param end  CP_READ_END, CP_READ_OVER: the client's end that was seen behind it
+ * @param armed  the client's stream is armed */
+void pump_start(struct pipe *pipe, const struct iovec *first, int count, unsigned flags, unsigned end, bool armed);
 /** What a read told of a message, for the write that passes it on. */
 static inline unsigned pump_write_flags(unsigned hints)
 {

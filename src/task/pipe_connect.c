@@ -92,6 +92,30 @@ static void log_opened(struct pipe *p)
 	cp_log_task(CP_INFO, "pipe", p->id, "opened: %s", text);
 }
 
+/** A preamble is no text: in front of text it is a message of its own. (If there is no room for one on a way that is
+ * just open, it begins the first message, which is binary then.) @return how many vectors are left */
+static int send_preamble_alone(struct pipe *p, int count)
+{
+	struct pipe_setup *s = p->setup;
+	s->first_flags &= (uint8_t)~CP_WRITE_TEXT;
+	if (cp_stream_writev(p->end[1], s->early, 1, 0) != (ssize_t)s->early[0].iov_len)
+		return count;
+	s->first_flags |= CP_WRITE_TEXT;
+	s->early[0] = s->early[1];
+	return count - 1;
+}
+
+/** What was written to nobody so far, as the stream to the target has it. @return how many vectors are left */
+static int fit_early(struct pipe *p, int count)
+{
+	struct pipe_setup *s = p->setup;
+	if (!p->end[1]->messages) { /* bytes: no flags, and an empty message is nothing */
+		s->first_flags = 0;
+		return count - (count && s->early[count - 1].iov_len == 0);
+	}
+	return count == 2 && s->first_flags & CP_WRITE_TEXT ? send_preamble_alone(p, count) : count;
+}
+
 /** The way is open: from here on the pipe needs nothing of its generation. */
 static void connected(struct pipe *p)
 {
@@ -105,6 +129,8 @@ static void connected(struct pipe *p)
 	cp_count(w->loop, w->counters->bytes_in, (int64_t)p->flow[0].bytes);
 	pipe_enter(p, PIPE_PIPING);
 	log_opened(p);
+	if (s->first_message)
+		left = fit_early(p, left);
 	pump_start(p, s->early, left, s->first_flags, s->first_end, s->armed);
 	if (p->setup)
 		pipe_setup_end(p);

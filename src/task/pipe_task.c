@@ -12,6 +12,7 @@
 
 #include "../base/memory.h"
 #include "../stream/preamble.h"
+#include "session.h"
 #include "worker.h"
 
 #include <stddef.h>
@@ -34,38 +35,60 @@ static void found_subport(struct pipe *p, const struct preamble *preamble)
 	route(p);
 }
 
+static enum preamble_result read_preamble(struct pipe *p, struct preamble *preamble)
+{
+	const struct pipe_setup *s = p->setup;
+	*preamble = (struct preamble){0};
+	return preamble_read(s->first ? s->first : "", s->first_length, p->worker->settings.limits.subport_length, preamble);
+}
+
 /** No more bytes come, or not in time: what is there has to do. */
 static void preamble_over(struct pipe *p)
 {
 	struct pipe_setup *s = p->setup;
-	if (preamble_begun(s->first ? s->first : "", s->first_length))
+	struct preamble preamble;
+	if (read_preamble(p, &preamble) == PREAMBLE_FOUND)
+		found_subport(p, &preamble);
+	else if (preamble_begun(s->first ? s->first : "", s->first_length))
 		pipe_close(p, CP_CAUSE_MALFORMED_PREAMBLE, "it is cut short");
 	else
 		route(p);
 }
 
+static void await_preamble(struct pipe *p)
+{
+	if (first_complete(p->setup)) {
+		preamble_over(p);
+		return;
+	}
+	first_keep(p);
+	first_await(p);
+}
+
+/** A message that so far is nothing but a preamble: if nothing more comes to it, it is not passed on. */
+static bool is_undecided(const struct pipe_setup *s, const struct preamble *preamble)
+{
+	return s->first_message && preamble->length == s->first_length && !first_complete(s);
+}
+
 static void look_for_preamble(struct pipe *p)
 {
-	struct pipe_setup *s = p->setup;
-	struct preamble preamble = {0};
-	switch (preamble_read(s->first ? s->first : "", s->first_length, p->worker->settings.limits.subport_length,
-						  &preamble)) {
+	struct preamble preamble;
+	switch (read_preamble(p, &preamble)) {
 	case PREAMBLE_ABSENT:
 		route(p);
 		break;
 	case PREAMBLE_FOUND:
-		found_subport(p, &preamble);
+		if (is_undecided(p->setup, &preamble))
+			await_preamble(p);
+		else
+			found_subport(p, &preamble);
 		break;
 	case PREAMBLE_MALFORMED:
 		pipe_close(p, CP_CAUSE_MALFORMED_PREAMBLE, preamble.reason);
 		break;
 	case PREAMBLE_MORE:
-		if (first_complete(s)) {
-			preamble_over(p);
-			break;
-		}
-		first_keep(p);
-		first_await(p);
+		await_preamble(p);
 		break;
 	}
 }
@@ -198,9 +221,9 @@ void pipe_timed_out(struct pipe *p)
 	}
 }
 
-static struct pipe *pipe_new(struct worker *w, const struct cp_accepted *accepted)
+static struct pipe *pipe_new(struct worker *w, const struct binding *binding, const struct cp_accepted *accepted)
 {
-	struct pipe *p = pool_take(&w->pipe_pool);
+	struct pipe *p = session_is_made_by(binding) ? session_new(w, binding, accepted) : pool_take(&w->pipe_pool);
 	p->worker = w;
 	p->id = w->serial++ * w->count + w->index + 1;
 	p->peer = accepted->peer;
@@ -216,11 +239,23 @@ static void no_client_yet(struct cp_stream *stream, unsigned events, void *arg)
 	(void)stream, (void)events, (void)arg;
 }
 
+/** Count it in all. @return why it is one too many, or CP_CAUSE_NONE */
+static enum cp_cause enter_limits(const struct pipe *p)
+{
+	struct worker *w = p->worker;
+	bool allowed = p->is_session ? limits_enter(w->limits, LIMITS_SESSIONS, w->settings.limits.udp_sessions)
+								 : limits_enter(w->limits, LIMITS_CONNECTIONS, w->settings.limits.connections);
+	if (allowed)
+		return CP_CAUSE_NONE;
+	limits_enter(w->limits, pipe_total(p), 0); /* pipe_close() gives it back */
+	return p->is_session ? CP_CAUSE_SESSION_LIMIT : CP_CAUSE_CONNECTION_LIMIT;
+}
+
 void pipe_start(struct worker *w, struct plan *plan, const struct binding *binding, const struct cp_accepted *accepted)
 {
-	struct pipe *p = pipe_new(w, accepted);
+	struct pipe *p = pipe_new(w, binding, accepted);
 	struct pipe_setup *s = p->setup = worker_setup_get(w);
-	bool allowed_in_all = limits_enter(w->limits, w->settings.limits.connections);
+	enum cp_cause refused = enter_limits(p);
 	plan_ref(plan);
 	s->plan = plan;
 	s->binding = binding;
@@ -230,10 +265,9 @@ void pipe_start(struct worker *w, struct plan *plan, const struct binding *bindi
 	s->request.socket = cp_stream_lend(accepted->stream, 0);
 	s->request.local = accepted->local;
 	cp_stream_set_user(accepted->stream, no_client_yet, NULL);
-	if (!allowed_in_all) {
-		limits_enter(w->limits, UINT32_MAX); /* pipe_close() gives it back */
+	if (refused != CP_CAUSE_NONE) {
 		p->end[0] = accepted->stream;
-		pipe_close(p, CP_CAUSE_CONNECTION_LIMIT, NULL);
+		pipe_close(p, refused, NULL);
 	} else if (opening_has_layers(binding->address)) {
 		put_layers_on(p, accepted->stream);
 	} else {

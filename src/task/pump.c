@@ -9,70 +9,37 @@
  * Nothing is held by a direction at rest. A direction that is blocked does not read: that is the backpressure.
  *
  * What ends a pipe: both directions ended (`done`); a source that breaks: what it sent before is delivered, then the
- * other end is reset; a sink that breaks: what it sent before is still read and delivered, then likewise. */
-#include "pipe.h"
+ * other end is reset; a sink that breaks: what it sent before is still read and delivered, then likewise.
+ *
+ * Ends of kinds that do not know one direction without the other:
+ *
+ *     the sink has no half close      the end is held until the other direction ends: FLOW_HELD
+ *     the source has ended both ways  what it sent is delivered, then its end; what the other end still sends is thrown
+ *     (CP_READ_OVER)                  away, until that one has ended, too: FLOW_DISCARDING
+ *
+ * Both last timeouts.half_close at most. */
+#include "pump.h"
 
-#include "../base/memory.h"
-#include "../loop/loop.h"
 #include "../stream/store.h"
-#include "worker.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
-	PUMP_BUDGET = 16,         /* steps of one direction in one turn: 1 MiB when copying */
-	SPLICE_AFTER = 2,         /* full reads in a row after which splicing pays */
-	SPLICE_LEAST = 16 * 1024, /* splices smaller than this cost more than copying … */
-	SPLICE_SMALL = 8,         /* … but so many in a row are taken for the ends of bursts */
-	HALF_CLOSED_MS = 100,     /* one direction has ended: most often the other one does so, too, before that */
+	PUMP_BUDGET = 16,     /* steps of one direction in one turn: 1 MiB when copying */
+	HALF_CLOSED_MS = 100, /* one direction has ended: most often the other one does so, too, before that */
 };
-
-enum step {
-	STEP_AGAIN, /* there may be more to do at once */
-	STEP_WAIT,  /* an event will say when to go on, or there is nothing more to do */
-};
-
-static enum step step_copy(struct pipe *p, int i);
-
-static enum step blocked(struct flow *f)
-{
-	f->blocked = true;
-	return STEP_WAIT;
-}
 
 static bool is_over(const struct pipe *p)
 {
 	return p->state == PIPE_CLOSED;
 }
 
-static struct cp_stream *source(const struct pipe *p, int i)
-{
-	return p->end[i];
-}
-
-static struct cp_stream *sink(const struct pipe *p, int i)
-{
-	return p->end[!i];
-}
-
 /* ---- Backlog ------------------------------------------------------------------------------------------------ */
 
-static struct backlog *backlog(struct flow *f)
-{
-	if (!f->backlog)
-		f->backlog = xcalloc(1, sizeof(*f->backlog));
-	return f->backlog;
-}
-
-static void release(struct pipe *p, struct flow *f)
+void pump_drop(struct pipe *p, struct flow *f)
 {
 	struct backlog *b = f->backlog;
-	if (!b)
-		return;
 	if (b->pipe)
 		kernel_pipe_put(p->worker->loop, b->pipe, b->in_pipe);
 	free(b->held);
@@ -82,14 +49,14 @@ static void release(struct pipe *p, struct flow *f)
 
 void pump_release(struct pipe *p)
 {
-	release(p, &p->flow[0]);
-	release(p, &p->flow[1]);
+	pump_let_go(p, &p->flow[0]);
+	pump_let_go(p, &p->flow[1]);
 }
 
 /** Keep what was not written of `vec`. */
 static void hold(struct flow *f, const struct iovec *vec, int count, size_t written, unsigned flags)
 {
-	struct backlog *b = backlog(f);
+	struct backlog *b = pump_backlog(f);
 	size_t length = 0;
 	for (int k = 0; k < count; k++)
 		length += vec[k].iov_len;
@@ -107,16 +74,21 @@ static void hold(struct flow *f, const struct iovec *vec, int count, size_t writ
 
 /* ---- How long it may be quiet ------------------------------------------------------------------------------- */
 
-/** Whether timeouts.half_close counts: one direction has ended, and timeouts.idle is not shorter. */
+static uint64_t idle_most(const struct pipe *p)
+{
+	return p->is_session ? p->worker->settings.timeouts.udp_idle : p->worker->settings.timeouts.idle;
+}
+
+/** Whether timeouts.half_close counts: one direction has ended, and the time for idle ones is not shorter. */
 static bool is_half_closed(const struct pipe *p)
 {
-	uint64_t idle = p->worker->settings.timeouts.idle, half = p->worker->settings.timeouts.half_close;
+	uint64_t idle = idle_most(p), half = p->worker->settings.timeouts.half_close;
 	return (p->flow[0].state == FLOW_SHUT || p->flow[1].state == FLOW_SHUT) && half && (!idle || half <= idle);
 }
 
 static uint64_t quiet_most(const struct pipe *p)
 {
-	return is_half_closed(p) ? p->worker->settings.timeouts.half_close : p->worker->settings.timeouts.idle;
+	return is_half_closed(p) ? p->worker->settings.timeouts.half_close : idle_most(p);
 }
 
 static void start_timer(struct pipe *p)
@@ -124,6 +96,16 @@ static void start_timer(struct pipe *p)
 	uint64_t most = quiet_most(p);
 	if (most)
 		pipe_timer_start(p, most);
+}
+
+/** From now on there is an end that one side does not know of: timeouts.half_close is the time for that in all. */
+static void start_last_timer(struct pipe *p)
+{
+	uint64_t most = p->worker->settings.timeouts.half_close;
+	if (most)
+		pipe_timer_start(p, most);
+	else
+		start_timer(p);
 }
 
 /* ---- What breaks -------------------------------------------------------------------------------------------- */
@@ -152,13 +134,13 @@ static void closing(struct pipe *p, enum cp_cause cause)
 
 static void cut(struct pipe *p, int i)
 {
-	release(p, &p->flow[i]);
+	pump_let_go(p, &p->flow[i]);
 	p->flow[i].state = FLOW_CUT;
 	p->flow[i].blocked = false;
 }
 
 /** Nothing more will come from the source of flow i, which broke: the other way is pointless, this way drains. */
-static enum step source_broke(struct pipe *p, int i, int error)
+enum step pump_source_broke(struct pipe *p, int i, int error)
 {
 	closing(p, cause_of(i, error));
 	cut(p, !i);
@@ -167,7 +149,7 @@ static enum step source_broke(struct pipe *p, int i, int error)
 }
 
 /** The sink of flow i takes nothing more. What it sent before it broke is still read: its reply may be there. */
-static enum step sink_broke(struct pipe *p, int i, int error)
+enum step pump_sink_broke(struct pipe *p, int i, int error)
 {
 	bool other_goes_on = p->flow[!i].state == FLOW_OPEN || p->flow[!i].state == FLOW_DRAINING;
 	closing(p, cause_of(!i, error));
@@ -181,127 +163,104 @@ static enum step sink_broke(struct pipe *p, int i, int error)
 	return STEP_WAIT;
 }
 
-/** Everything of flow i is written, and its source has ended: pass that on. */
-static enum step finish(struct pipe *p, int i)
+/* ---- Ends --------------------------------------------------------------------------------------------------- */
+
+/** Both directions have ended. */
+static enum step done(struct pipe *p)
 {
-	struct flow *f = &p->flow[i], *other = &p->flow[!i];
-	release(p, f);
-	if (p->state == PIPE_CLOSING || other->state == FLOW_SHUT || other->state == FLOW_HELD) {
-		pipe_close(p, p->state == PIPE_CLOSING ? p->cause : CP_CAUSE_DONE, NULL);
-		return STEP_WAIT;
-	}
-	int result = cp_stream_shutdown_write(sink(p, i));
-	if (result == CP_EUNSUPPORTED) {
-		uint64_t most = p->worker->settings.timeouts.half_close;
-		f->state = FLOW_HELD;
-		if (most)
-			pipe_timer_start(p, most);
-		return STEP_WAIT;
-	}
-	if (result != CP_OK)
-		return sink_broke(p, i, result);
-	f->state = FLOW_SHUT;
-	p->active = cp_loop_now(p->worker->loop);
-	pipe_timer_start(p, HALF_CLOSED_MS);
+	pipe_close(p, CP_CAUSE_DONE, NULL);
 	return STEP_WAIT;
 }
 
-/* ---- Splicing ----------------------------------------------------------------------------------------------- */
-
-/** The sink wants to see the bytes itself: take them out of the kernel pipe. */
-static void unsplice(struct pipe *p, struct flow *f)
+/** The end of flow i is passed on. */
+static void shut(struct pipe *p, int i)
 {
-	struct backlog *b = f->backlog;
-	b->held = xmalloc(b->in_pipe);
-	b->offset = b->length = 0;
-	while (b->in_pipe) {
-		ssize_t got = read(b->pipe->out, b->held + b->length, b->in_pipe);
-		if (got <= 0)
-			break; /* cannot be: the bytes are there */
-		b->length += (size_t)got;
-		b->in_pipe -= (size_t)got;
-	}
-	kernel_pipe_put(p->worker->loop, b->pipe, b->in_pipe);
-	b->pipe = NULL;
-	b->in_pipe = 0;
-	f->no_splice = true;
+	p->flow[i].state = FLOW_SHUT;
+	p->active = cp_loop_now(p->worker->loop);
+	if (p->flow[!i].state == FLOW_DISCARDING)
+		start_last_timer(p);
+	else
+		pipe_timer_start(p, HALF_CLOSED_MS);
 }
 
-static enum step flush_pipe(struct pipe *p, int i)
+/** The end of flow i cannot be passed on alone. */
+static enum step hold_end(struct pipe *p, int i)
 {
-	struct flow *f = &p->flow[i];
-	struct backlog *b = f->backlog;
-	int fd = cp_stream_lend(sink(p, i), CP_WRITABLE);
-	if (fd < 0) {
-		unsplice(p, f);
-		return STEP_AGAIN;
-	}
-	ssize_t put = splice(b->pipe->out, NULL, fd, NULL, b->in_pipe, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-	if (put > 0) {
-		b->in_pipe -= (size_t)put;
-		p->active = cp_loop_now(p->worker->loop);
-		return STEP_AGAIN;
-	}
-	if (put < 0 && errno == EINTR)
-		return STEP_AGAIN;
-	if (put < 0 && errno == EAGAIN) {
-		cp_stream_await(sink(p, i), CP_WRITABLE);
-		return blocked(f);
-	}
-	if (put < 0 && errno == EINVAL) {
-		unsplice(p, f);
-		return STEP_AGAIN;
-	}
-	return sink_broke(p, i, errno == EPIPE ? CP_ERESET : cp_err_from_errno(errno));
+	if (p->flow[!i].state == FLOW_DISCARDING)
+		return done(p);
+	p->flow[i].state = FLOW_HELD;
+	start_last_timer(p);
+	cp_stream_await(pump_source(p, i), CP_READABLE); /* it may break meanwhile, or end the other direction, too */
+	return STEP_WAIT;
 }
 
-/** Whether splicing is worth it and possible now; then the flow has a kernel pipe. */
-static bool can_splice(struct pipe *p, int i, int *from)
+/** Everything of flow i is written, and its source has ended: pass that on. */
+static enum step finish(struct pipe *p, int i)
 {
-	struct flow *f = &p->flow[i];
-	if (f->full_reads < SPLICE_AFTER || f->no_splice || source(p, i)->messages || sink(p, i)->messages)
-		return false;
-	*from = cp_stream_lend(source(p, i), CP_READABLE);
-	if (*from < 0 || cp_stream_lend(sink(p, i), CP_WRITABLE) < 0)
-		return false;
-	struct backlog *b = backlog(f);
-	if (!b->pipe)
-		b->pipe = kernel_pipe_get(p->worker->loop);
-	if (b->pipe)
-		return true;
-	release(p, f);
-	f->full_reads = 0; /* none to be had: copy for a while */
-	return false;
-}
-
-/** The kernel pipe is empty here, so EAGAIN can only mean that the source is. */
-static enum step step_splice(struct pipe *p, int i, int from)
-{
-	struct flow *f = &p->flow[i];
-	struct backlog *b = f->backlog;
-	ssize_t got = splice(from, NULL, b->pipe->in, NULL, b->pipe->size, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-	if (got > 0) {
-		b->in_pipe = (size_t)got;
-		f->bytes += (uint64_t)got;
-		f->full_reads = got < SPLICE_LEAST ? f->full_reads - 1 : SPLICE_AFTER + SPLICE_SMALL;
-		return flush_pipe(p, i);
-	}
-	if (got == 0) { /* the end: read again, so that the stream knows, and tells if an error came with it */
-		release(p, f);
-		return step_copy(p, i);
-	}
-	if (errno == EAGAIN) {
-		release(p, f);
-		cp_stream_await(source(p, i), CP_READABLE);
+	enum flow_state other = p->flow[!i].state;
+	pump_let_go(p, &p->flow[i]);
+	if (p->state == PIPE_CLOSING) {
+		pipe_close(p, p->cause, NULL);
 		return STEP_WAIT;
 	}
-	if (errno == EINVAL)
-		f->no_splice = true;
-	if (errno == EINVAL || errno == EINTR) {
-		release(p, f);
-		return STEP_AGAIN;
-	}
-	return source_broke(p, i, cp_err_from_errno(errno));
+	cp_stream_pass_ending(pump_source(p, i), pump_sink(p, i));
+	if (other == FLOW_SHUT || other == FLOW_HELD)
+		return done(p);
+	int result = cp_stream_shutdown_write(pump_sink(p, i));
+	if (result == CP_EUNSUPPORTED)
+		return hold_end(p, i);
+	if (result != CP_OK)
+		return pump_sink_broke(p, i, result);
+	shut(p, i);
+	return STEP_WAIT;
+}
+
+/** The source of flow i has ended both ways: what goes there arrives nowhere, and has ended if its source has. */
+static void no_way_back(struct pipe *p, int i)
+{
+	struct flow *back = &p->flow[!i];
+	if (back->state != FLOW_OPEN && back->state != FLOW_DRAINING)
+		return;
+	pump_let_go(p, back);
+	back->state = back->state == FLOW_OPEN ? FLOW_DISCARDING : FLOW_SHUT;
+	if (!back->blocked)
+		return;
+	back->blocked = false; /* its source was not read while it was */
+	worker_pending(p->worker, p, !i);
+}
+
+/** The source of flow i, whose end was seen before, has ended the other way, too. */
+static void ended_both_ways(struct pipe *p, int i)
+{
+	enum flow_state back = p->flow[!i].state;
+	if (p->state == PIPE_CLOSING)
+		return; /* what is left is delivered, as far as anybody takes it */
+	no_way_back(p, i);
+	if (back == p->flow[!i].state)
+		return;
+	cp_stream_pass_ending(pump_source(p, i), pump_sink(p, i));
+	if (p->flow[i].state == FLOW_HELD || (p->flow[i].state == FLOW_SHUT && p->flow[!i].state == FLOW_SHUT))
+		done(p);
+	else if (p->flow[i].state == FLOW_SHUT)
+		start_last_timer(p);
+}
+
+/** Read what nobody gets, for its end. */
+static enum step step_discard(struct pipe *p, int i)
+{
+	struct iovec vec = {p->worker->loop->buffer, LOOP_BUFFER};
+	unsigned hints;
+	ssize_t got = cp_stream_readv(pump_source(p, i), &vec, 1, &hints);
+	if (got == CP_AGAIN)
+		return STEP_WAIT;
+	if (got < 0)
+		return pump_source_broke(p, i, (int)got);
+	if (!(hints & CP_READ_END))
+		return hints & CP_READ_DRAINED ? STEP_WAIT : STEP_AGAIN;
+	shut(p, i);
+	if (hints & CP_READ_OVER)
+		no_way_back(p, i);
+	return p->flow[!i].state == FLOW_SHUT ? done(p) : STEP_WAIT;
 }
 
 /* ---- Copying ------------------------------------------------------------------------------------------------ */
@@ -311,17 +270,17 @@ static enum step flush_held(struct pipe *p, int i)
 	struct flow *f = &p->flow[i];
 	struct backlog *b = f->backlog;
 	struct iovec vec = {b->held + b->offset, b->length};
-	ssize_t put = cp_stream_writev(sink(p, i), &vec, 1, b->flags);
+	ssize_t put = cp_stream_writev(pump_sink(p, i), &vec, 1, b->flags);
 	if (put < 0 && put != CP_AGAIN)
-		return sink_broke(p, i, (int)put);
+		return pump_sink_broke(p, i, (int)put);
 	if (put > 0) {
 		b->offset += (size_t)put;
 		b->length -= (size_t)put;
 		p->active = cp_loop_now(p->worker->loop);
 	}
 	if (put == CP_AGAIN || b->length)
-		return blocked(f);
-	release(p, f);
+		return pump_blocked(f);
+	pump_let_go(p, f);
 	return STEP_AGAIN;
 }
 
@@ -331,42 +290,65 @@ static enum step pass_on(struct pipe *p, int i, const struct iovec *vec, int cou
 	size_t length = 0;
 	for (int k = 0; k < count; k++)
 		length += vec[k].iov_len;
-	ssize_t put = cp_stream_writev(sink(p, i), vec, count, flags);
+	ssize_t put = cp_stream_writev(pump_sink(p, i), vec, count, flags);
 	if (put == (ssize_t)length)
 		return STEP_AGAIN;
 	if (put < 0 && put != CP_AGAIN)
-		return sink_broke(p, i, (int)put);
+		return pump_sink_broke(p, i, (int)put);
 	hold(&p->flow[i], vec, count, put < 0 ? 0 : (size_t)put, flags);
-	return blocked(&p->flow[i]);
+	return pump_blocked(&p->flow[i]);
+}
+
+/** Read into `vec`: several messages at once, if both ends can. @param messages  both carry them */
+static ssize_t read_from(struct pipe *p, int i, struct iovec *vec, bool messages, unsigned *hints)
+{
+	struct cp_stream *from = pump_source(p, i);
+	*hints = messages && from->segments && pump_sink(p, i)->segments ? CP_READ_SEGMENTS : 0;
+	return from->ops->read(from, vec, 1, hints);
+}
+
+/** Of a message. Bytes have no flags: CP_WRITE_MORE would hold back a piece of a message that goes on much later. */
+static unsigned flags_of(bool messages, unsigned hints)
+{
+	return messages ? pump_write_flags(hints) | CP_SEGMENTS(CP_SEGMENTS_SIZE(hints)) : 0;
+}
+
+/** @param step  what became of the bytes in front of the end */
+static enum step source_ended(struct pipe *p, int i, unsigned hints, enum step step)
+{
+	p->flow[i].state = FLOW_DRAINING;
+	if (hints & CP_READ_OVER)
+		no_way_back(p, i);
+	return step == STEP_WAIT ? STEP_WAIT : finish(p, i);
 }
 
 static enum step step_copy(struct pipe *p, int i)
 {
 	struct flow *f = &p->flow[i];
 	struct iovec vec = {p->worker->loop->buffer, LOOP_BUFFER};
+	bool messages = pump_source(p, i)->messages && pump_sink(p, i)->messages;
 	unsigned hints;
-	ssize_t got = cp_stream_readv(source(p, i), &vec, 1, &hints);
+	ssize_t got = read_from(p, i, &vec, messages, &hints);
 	if (got == CP_AGAIN)
 		return STEP_WAIT;
 	if (got < 0)
-		return source_broke(p, i, (int)got);
+		return pump_source_broke(p, i, (int)got);
 	f->bytes += (uint64_t)got;
 	if (got == LOOP_BUFFER)
 		f->full_reads = (uint8_t)(f->full_reads + (f->full_reads < SPLICE_AFTER));
 	else
 		f->full_reads = 0;
-	bool message = source(p, i)->messages;
 	enum step step = STEP_AGAIN;
-	if (got > 0 || (message && !(hints & CP_READ_END))) {
+	if (got > 0 || (messages && !(hints & CP_READ_END))) {
 		vec.iov_len = (size_t)got;
-		step = pass_on(p, i, &vec, 1, message ? pump_write_flags(hints) : 0);
+		step = pass_on(p, i, &vec, 1, flags_of(messages, hints));
+		if (got == 0)
+			p->active = cp_loop_now(p->worker->loop); /* for bytes the pump does that */
 	}
 	if (is_over(p) || f->state != FLOW_OPEN)
 		return STEP_WAIT;
-	if (hints & CP_READ_END) {
-		f->state = FLOW_DRAINING;
-		return step == STEP_WAIT ? STEP_WAIT : finish(p, i);
-	}
+	if (hints & CP_READ_END)
+		return source_ended(p, i, hints, step);
 	return hints & CP_READ_DRAINED ? STEP_WAIT : step;
 }
 
@@ -376,19 +358,21 @@ static enum step pump_step(struct pipe *p, int i)
 {
 	struct flow *f = &p->flow[i];
 	if (f->backlog && f->backlog->in_pipe)
-		return flush_pipe(p, i);
+		return pump_flush_pipe(p, i);
 	if (f->backlog && f->backlog->held) /* an empty message also is one */
 		return flush_held(p, i);
 	switch ((enum flow_state)f->state) {
 	case FLOW_OPEN: {
 		int from;
-		if (can_splice(p, i, &from))
-			return step_splice(p, i, from);
-		release(p, f); /* the kernel pipe of a bulk that is over */
+		if (f->full_reads >= SPLICE_AFTER && pump_can_splice(p, i, &from))
+			return pump_splice(p, i, from);
+		pump_let_go(p, f); /* the kernel pipe of a bulk that is over */
 		return step_copy(p, i);
 	}
 	case FLOW_DRAINING:
 		return finish(p, i);
+	case FLOW_DISCARDING:
+		return step_discard(p, i);
 	case FLOW_SHUT:
 	case FLOW_HELD:
 	case FLOW_CUT:
@@ -420,10 +404,12 @@ static void look_behind_end(struct pipe *p, int i)
 	char byte;
 	struct iovec vec = {&byte, 1};
 	unsigned hints;
-	ssize_t got = cp_stream_readv(source(p, i), &vec, 1, &hints);
-	if (got >= 0 || got == CP_AGAIN || p->flow[i].state == FLOW_CUT)
+	ssize_t got = cp_stream_readv(pump_source(p, i), &vec, 1, &hints);
+	if (got >= 0 && hints & CP_READ_OVER)
+		ended_both_ways(p, i);
+	if (got >= 0 || got == CP_AGAIN || p->flow[i].state == FLOW_CUT || p->flow[!i].state == FLOW_DISCARDING)
 		return;
-	source_broke(p, i, (int)got);
+	pump_source_broke(p, i, (int)got);
 	if (!p->flow[i].blocked)
 		pump(p, i);
 }
@@ -433,7 +419,7 @@ static void recalled(struct pipe *p, int end)
 	struct flow *into = &p->flow[!end];
 	p->flow[end].no_splice = into->no_splice = true;
 	if (into->backlog && into->backlog->in_pipe)
-		unsplice(p, into);
+		pump_unsplice(p, into);
 	cp_stream_restore(p->end[end]);
 }
 
@@ -449,7 +435,7 @@ static void on_ready(struct cp_stream *stream, unsigned events, void *arg)
 	}
 	if (!(events & CP_READABLE) || is_over(p))
 		return;
-	if (p->flow[end].state != FLOW_OPEN)
+	if (p->flow[end].state != FLOW_OPEN && p->flow[end].state != FLOW_DISCARDING)
 		look_behind_end(p, end);
 	else if (!p->flow[end].blocked && !p->flow[end].pending)
 		pump(p, end);
@@ -466,8 +452,9 @@ void pump_continue(struct pipe *p)
 	}
 }
 
-void pump_start(struct pipe *p, const struct iovec *first, int count, unsigned flags, bool client_ended, bool armed)
+void pump_start(struct pipe *p, const struct iovec *first, int count, unsigned flags, unsigned end, bool armed)
 {
+	bool client_ended = end & CP_READ_END;
 	struct flow *f = &p->flow[0];
 	cp_stream_set_user(p->end[0], on_ready, p);
 	cp_stream_set_user(p->end[1], on_ready, p);
@@ -479,6 +466,8 @@ void pump_start(struct pipe *p, const struct iovec *first, int count, unsigned f
 	cp_stream_await(p->end[1], CP_READABLE);
 	if (client_ended)
 		f->state = FLOW_DRAINING;
+	if (end & CP_READ_OVER)
+		no_way_back(p, 0);
 	if (step == STEP_AGAIN && (client_ended || !armed))
 		pump(p, 0);
 	if (client_ended && !is_over(p))
@@ -504,12 +493,32 @@ static void timer_for(struct pipe *p, uint64_t limit, enum cp_cause cause)
 		pipe_close(p, cause, NULL);
 }
 
+/** Whether timeouts.half_close is the time in all, which begins with the end. */
+static bool is_last_timer(const struct pipe *p)
+{
+	return p->worker->settings.timeouts.half_close &&
+		   (is_state(p, FLOW_HELD) || (is_state(p, FLOW_DISCARDING) && is_state(p, FLOW_SHUT)));
+}
+
+/** An end was held as long as it may be: it is passed on in the only way there is, and closes both directions. What was
+ * still to come the other way is missing, and must not look complete. */
+static void held_too_long(struct pipe *p)
+{
+	int i = p->flow[1].state == FLOW_HELD;
+	cp_stream_close(pump_sink(p, i), CP_CAUSE_DONE);
+	p->end[!i] = NULL;
+	pipe_close(p, CP_CAUSE_HALF_CLOSE_TIMEOUT, NULL);
+}
+
 void pump_timer(struct pipe *p)
 {
 	if (p->state == PIPE_CLOSING) {
 		timer_for(p, p->worker->settings.timeouts.reset, p->cause);
-	} else if (is_state(p, FLOW_HELD)) {
-		pipe_close(p, CP_CAUSE_HALF_CLOSE_TIMEOUT, NULL);
+	} else if (is_last_timer(p)) {
+		if (is_state(p, FLOW_HELD))
+			held_too_long(p);
+		else
+			done(p);
 	} else {
 		if (is_state(p, FLOW_SHUT)) /* for longer than usual: from now on a reset behind that end is waited for */
 			cp_stream_await(p->end[p->flow[0].state == FLOW_SHUT ? 0 : 1], CP_READABLE);

@@ -277,6 +277,7 @@ void worker_use_plan(struct worker *w, struct plan *plan)
 	names_cache_clear(&w->names);
 	w->plan = plan;
 	start_conns(w);
+	sessions_use_plan(w, old);
 	if (old)
 		plan_unref(old);
 }
@@ -286,6 +287,7 @@ void worker_stop_accepting(struct worker *w, bool take)
 	struct plan *old = w->plan;
 	switch_conns(w, NULL, take);
 	names_cache_clear(&w->names);
+	sessions_stop(w);
 	w->plan = NULL;
 	if (old)
 		plan_unref(old);
@@ -379,6 +381,7 @@ void worker_free(struct worker *w)
 	}
 	free(w->pending.at);
 	pool_deinit(&w->pipe_pool);
+	pool_deinit(&w->sessions.pool);
 	pool_deinit(&w->timer_pool);
 	if (w->reserve >= 0)
 		close(w->reserve);

@@ -11,6 +11,7 @@
 #include "../system/generation.h"
 #include "limits.h"
 #include "names.h"
+#include "session.h"
 
 #include <connpipe/cause.h>
 #include <connpipe/counter.h>
@@ -54,6 +55,7 @@ struct worker {
 	struct conn_task *conns;
 	struct pipe *pipes; /* all that are not closed */
 	uint32_t pipe_count;
+	struct sessions sessions; /* those of them */
 	uint64_t serial;                /* pipes so far */
 	uint64_t handed_over, received; /* connections to and from other workers (see conn_task.h) */
 

@@ -2,13 +2,13 @@
  *
  *     tcp.c            tcp: the connector, and connecting          tcp_listen.c   its listening sockets
  *     tcp_settings.c   tcp: the options of each address            tcp_options.c  setting them on sockets
- *     udp.c            udp: the connector, and connecting          udp_listen.c   its sockets and sessions
- *     udp_settings.c   udp: the options of each address            part.h         parts with a folder of their own
+ *     udp.c, udp_*.c   udp: see udp.h                              part.h         parts with a folder of their own
  *     unix.c           unix: addresses and connecting              unix_listen.c  its listening socket
  *     exec.c           exec: addresses, connecting, the stream     child.c        the life of a child
  *     words.c          the words of a command
  *     echo.c, discard.c, reject.c                                  memory_stream.c what echo and discard share
- *     socket.c         errors and addresses of sockets */
+ *     socket.c         errors and addresses of sockets             endpoints.c    what listeners over IP are bound to
+ *     socket_settings.c options of sockets, for each address */
 #ifndef SYSTEMS_CORE_CONNECTORS_H
 #define SYSTEMS_CORE_CONNECTORS_H
 
@@ -18,8 +18,7 @@
 
 struct child;
 struct cp_settings;
-struct tcp_settings;
-struct udp_settings;
+struct socket_settings;
 
 /** One load of the core system: the `arg` of its connectors. */
 struct core {
@@ -28,8 +27,8 @@ struct core {
 	uint32_t workers;
 	const struct cp_settings *tcp_table; /* [connpipe.tcp], or NULL; only while loading */
 	const struct cp_settings *udp_table; /* [connpipe.udp], likewise */
-	struct tcp_settings *tcp;            /* what it says; NULL: nothing */
-	struct udp_settings *udp;            /* likewise */
+	struct socket_settings *tcp;         /* what it says; NULL: nothing */
+	struct socket_settings *udp;         /* likewise */
 	void *ws;                            /* ws_part's */
 };
 

@@ -78,8 +78,8 @@ static void core_unload(struct cp_system *self)
 	if (!core)
 		return;
 	ws_part.unload(self, core->ws);
-	udp_settings_free(core->udp);
-	tcp_settings_free(core->tcp);
+	socket_settings_free(core->udp);
+	socket_settings_free(core->tcp);
 	free(core->children);
 	free(core);
 }

@@ -95,12 +95,8 @@ static bool attempt_met_itself(int fd, const struct cp_peer *peer)
 {
 	if (peer->port < 32768)
 		return false;
-	struct socket_address own = {.length = sizeof(own.storage)};
 	struct cp_peer local;
-	if (getsockname(fd, (struct sockaddr *)&own.storage, &own.length) < 0)
-		return false;
-	cp_peer_from_sockaddr(socket_sockaddr(&own), own.length, &local);
-	return local.port == peer->port && cp_ip_equal(&local.ip, &peer->ip);
+	return socket_local(fd, &local) == 0 && local.port == peer->port && cp_ip_equal(&local.ip, &peer->ip);
 }
 
 static int attempt_failed(struct cp_open *open, const struct cp_peer *peer, int errnum)

@@ -17,6 +17,7 @@
  * `localhost` is bound for both families, as far as the machine has them; a listener therefore has one or two
  * endpoints, and each worker one socket for each. */
 #include "connectors.h"
+#include "endpoints.h"
 #include "socket.h"
 #include "tcp_options.h"
 
@@ -27,29 +28,17 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum {
-	ENDPOINTS_MAX = 2,
-	PORT_TRIES = 16, /* to find a number that is free in both families */
-};
-
-/** One address of a listener. */
-struct endpoint {
-	struct cp_peer local;
-	atomic_int guard; /* -1: none; the first worker that listens closes it */
-};
-
 struct tcp_listener {
 	struct cp_listener base; /* first */
-	uint32_t workers;
-	uint32_t endpoint_count;
-	struct endpoint endpoints[ENDPOINTS_MAX];
+	struct endpoints endpoints; /* sockets that a worker has taken are -1. Each worker touches its own */
+	atomic_int guards[ENDPOINTS_MAX]; /* -1: none; the first worker that listens closes it */
 	char *name;
 	struct tcp_options options; /* that the sockets were bound with */
-	int *sockets; /* of worker w for endpoint e: [w * ENDPOINTS_MAX + e]; -1: taken. Each worker touches its own */
 };
 
 struct tcp_acceptor;
@@ -75,11 +64,6 @@ struct tcp_acceptor {
 
 /* ---- Sockets ------------------------------------------------------------------------------------------------ */
 
-static int set_option(int fd, int level, int option, int value)
-{
-	return setsockopt(fd, level, option, &value, sizeof(value));
-}
-
 /** A socket bound to `local`. @return the descriptor, or -1 with errno */
 static int socket_bound(const struct cp_peer *local, bool reuse_port)
 {
@@ -89,20 +73,17 @@ static int socket_bound(const struct cp_peer *local, bool reuse_port)
 	int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
-	if (set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) < 0 || set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) < 0)
+	if (socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1) < 0 || socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1) < 0)
 		goto fail;
-	if (family == AF_INET6 && set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) < 0)
+	if (family == AF_INET6 && socket_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) < 0)
 		goto fail;
-	if (reuse_port && set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
+	if (reuse_port && socket_set(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
 		goto fail;
 	if (bind(fd, socket_sockaddr(&address), address.length) < 0)
 		goto fail;
 	return fd;
-fail:;
-	int errnum = errno;
-	close(fd);
-	errno = errnum;
-	return -1;
+fail:
+	return socket_abandon(fd);
 }
 
 /** Make a bound socket listen without connecting anybody. Some systems let only root attach filters; there the guard
@@ -124,160 +105,63 @@ static int socket_guarding(struct cp_peer *local)
 	int fd = socket_bound(local, false);
 	if (fd < 0)
 		return -1;
-	struct socket_address bound = {.length = sizeof(bound.storage)};
-	if (listen_deaf(fd) == 0 && getsockname(fd, (struct sockaddr *)&bound.storage, &bound.length) == 0) {
-		struct cp_peer real;
-		cp_peer_from_sockaddr(socket_sockaddr(&bound), bound.length, &real);
-		local->port = real.port;
+	if (listen_deaf(fd) == 0 && socket_read_port(fd, local) == 0)
 		return fd;
-	}
-	int errnum = errno;
-	close(fd);
-	errno = errnum;
-	return -1;
+	return socket_abandon(fd);
 }
 
 /* ---- Binding ------------------------------------------------------------------------------------------------ */
 
-static int *listener_socket(struct tcp_listener *listener, uint32_t worker, uint32_t endpoint)
+static struct tcp_listener *listener_of(struct endpoints *endpoints)
 {
-	return &listener->sockets[worker * ENDPOINTS_MAX + endpoint];
+	return (struct tcp_listener *)((char *)endpoints - offsetof(struct tcp_listener, endpoints));
 }
 
 /** Take one endpoint and make its sockets. @return 0, or errno (what was made is in the listener) */
-static int endpoint_bind(struct tcp_listener *listener, uint32_t number)
+static int endpoint_bind(struct endpoints *endpoints, uint32_t number)
 {
-	struct endpoint *endpoint = &listener->endpoints[number];
-	int guard = socket_guarding(&endpoint->local);
+	int guard = socket_guarding(&endpoints->local[number]);
 	if (guard < 0)
 		return errno;
-	if (listener->workers == 1) {
-		*listener_socket(listener, 0, number) = guard;
+	if (endpoints->workers == 1) {
+		*endpoints_fd(endpoints, 0, number) = guard;
 		return 0;
 	}
-	atomic_store(&endpoint->guard, guard);
-	if (set_option(guard, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
+	atomic_store(&listener_of(endpoints)->guards[number], guard);
+	if (socket_set(guard, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
 		return errno;
-	for (uint32_t worker = 0; worker < listener->workers; worker++) {
-		int fd = socket_bound(&endpoint->local, true);
+	for (uint32_t worker = 0; worker < endpoints->workers; worker++) {
+		int fd = socket_bound(&endpoints->local[number], true);
 		if (fd < 0)
 			return errno;
-		*listener_socket(listener, worker, number) = fd;
+		*endpoints_fd(endpoints, worker, number) = fd;
 	}
 	return 0;
 }
 
-static void endpoint_unbind(struct tcp_listener *listener, uint32_t number)
+static void endpoint_unbind(struct endpoints *endpoints, uint32_t number)
 {
-	int guard = atomic_exchange(&listener->endpoints[number].guard, -1);
+	int guard = atomic_exchange(&listener_of(endpoints)->guards[number], -1);
 	if (guard >= 0)
 		close(guard);
-	for (uint32_t worker = 0; worker < listener->workers; worker++) {
-		int *fd = listener_socket(listener, worker, number);
-		if (*fd >= 0)
-			close(*fd);
-		*fd = -1;
-	}
+	endpoints_close(endpoints, number);
 }
 
-static int endpoint_error(const struct endpoint *endpoint, int errnum, struct cp_error *error)
-{
-	char where[CP_PEER_TEXT];
-	cp_peer_print(&endpoint->local, where, sizeof(where));
-	return socket_bind_error(errnum, where, error);
-}
-
-/** Whether the machine lacks the address, which is no error for one of `localhost`'s two. */
-static bool is_missing(int errnum)
-{
-	return errnum == EADDRNOTAVAIL || errnum == EAFNOSUPPORT;
-}
-
-static void listener_drop_endpoint(struct tcp_listener *listener, uint32_t number)
-{
-	endpoint_unbind(listener, number);
-	listener->endpoint_count--;
-	if (number < listener->endpoint_count)
-		listener->endpoints[number].local = listener->endpoints[number + 1].local;
-}
-
-/** Bind all endpoints to one port. @return CP_OK; CP_EADDRINUSE and others with `error` filled and nothing bound */
-static int listener_bind_endpoints(struct tcp_listener *listener, uint16_t port, struct cp_error *error)
-{
-	uint32_t number = 0;
-	while (number < listener->endpoint_count) {
-		struct endpoint *endpoint = &listener->endpoints[number];
-		endpoint->local.port = number == 0 ? port : listener->endpoints[0].local.port;
-		int errnum = endpoint_bind(listener, number);
-		if (errnum == 0) {
-			number++;
-			continue;
-		}
-		if (is_missing(errnum) && listener->endpoint_count > 1) {
-			listener_drop_endpoint(listener, number);
-			continue;
-		}
-		int result = endpoint_error(endpoint, errnum, error);
-		for (uint32_t i = 0; i <= number; i++)
-			endpoint_unbind(listener, i);
-		return result;
-	}
-	return CP_OK;
-}
-
-/** With port 0 the kernel chooses a number that is free for the first endpoint; for the second it may be taken. */
-static int listener_bind_sockets(struct tcp_listener *listener, uint16_t port, struct cp_error *error)
-{
-	int tries = port == 0 && listener->endpoint_count > 1 ? PORT_TRIES : 1;
-	int result;
-	do
-		result = listener_bind_endpoints(listener, port, error);
-	while (result == CP_EADDRINUSE && --tries > 0);
-	return result;
-}
-
-/** What `host` means for binding. Names are not looked up: that would wait, and one name may have many addresses. */
-static int listener_read_host(struct tcp_listener *listener, const struct cp_value *host, struct cp_error *error)
-{
-	struct endpoint *endpoints = listener->endpoints;
-	if (cp_ip_parse(host->as.s, host->length, &endpoints[0].local.ip)) {
-		listener->endpoint_count = 1;
-		return CP_OK;
-	}
-	if (strcmp(host->as.s, "localhost") == 0) {
-		cp_ip_parse("127.0.0.1", strlen("127.0.0.1"), &endpoints[0].local.ip);
-		cp_ip_parse("::1", strlen("::1"), &endpoints[1].local.ip);
-		listener->endpoint_count = 2;
-		return CP_OK;
-	}
-	return cp_error_set(error, CP_EINVAL, host->as.s,
-						"cannot bind to a name: give an IP address, localhost, *4 or *6 (all addresses)");
-}
+static const struct endpoint_ops endpoint_ops = {.bind = endpoint_bind, .unbind = endpoint_unbind};
 
 int tcp_check_bind(struct cp_connector *connector, const struct cp_address *address, struct cp_error *error)
 {
 	(void)connector;
-	struct tcp_listener scratch;
-	return listener_read_host(&scratch, &address->fields.at[TCP_ADDR].value, error);
-}
-
-/** The address as it is bound, with the real port. */
-static char *listener_make_name(const struct tcp_listener *listener, const struct cp_address *address)
-{
-	struct cp_field fields[TCP_FIELDS];
-	memcpy(fields, address->fields.at, sizeof(fields));
-	fields[TCP_PORT].value = cp_unsigned(CP_U16, listener->endpoints[0].local.port);
-	struct cp_address real = *address;
-	real.fields.at = fields;
-	return socket_name(&real);
+	struct endpoints scratch;
+	return endpoints_read_host(&scratch, &address->fields.at[TCP_ADDR].value, error);
 }
 
 static void tcp_unbind(struct cp_listener *base)
 {
 	struct tcp_listener *listener = (struct tcp_listener *)base;
-	for (uint32_t i = 0; listener->sockets && i < ENDPOINTS_MAX; i++)
-		endpoint_unbind(listener, i);
-	free(listener->sockets);
+	for (uint32_t i = 0; i < ENDPOINTS_MAX; i++)
+		endpoint_unbind(&listener->endpoints, i);
+	endpoints_deinit(&listener->endpoints);
 	free(listener->name);
 	free(listener);
 }
@@ -290,17 +174,12 @@ static struct tcp_listener *listener_new(struct cp_connector *connector, uint32_
 	if (!listener)
 		return NULL;
 	listener->base = (struct cp_listener){.ops = &tcp_listener_ops, .connector = connector};
-	listener->workers = workers;
 	for (uint32_t i = 0; i < ENDPOINTS_MAX; i++)
-		atomic_init(&listener->endpoints[i].guard, -1);
-	listener->sockets = malloc((size_t)workers * ENDPOINTS_MAX * sizeof(int));
-	if (!listener->sockets) {
-		free(listener);
-		return NULL;
-	}
-	for (uint32_t i = 0; i < workers * ENDPOINTS_MAX; i++)
-		listener->sockets[i] = -1;
-	return listener;
+		atomic_init(&listener->guards[i], -1);
+	if (endpoints_init(&listener->endpoints, workers))
+		return listener;
+	free(listener);
+	return NULL;
 }
 
 /** Have the sockets that were just bound be as the address is set. @return CP_OK, or an error: the kernel refuses it */
@@ -311,9 +190,9 @@ static int listener_set_options(struct tcp_listener *listener, const struct tcp_
 	if (!options)
 		return CP_OK;
 	memcpy(&listener->options, options, sizeof(*options));
-	for (uint32_t i = 0; i < listener->workers * ENDPOINTS_MAX && result == CP_OK; i++)
-		if (listener->sockets[i] >= 0)
-			result = tcp_options_listener(options, listener->sockets[i], listener->name, error);
+	for (uint32_t i = 0; i < listener->endpoints.workers * ENDPOINTS_MAX && result == CP_OK; i++)
+		if (listener->endpoints.fds[i] >= 0)
+			result = tcp_options_listener(options, listener->endpoints.fds[i], listener->name, error);
 	return result;
 }
 
@@ -324,11 +203,12 @@ int tcp_bind(struct cp_connector *connector, const struct cp_address *address, u
 	struct tcp_listener *listener = listener_new(connector, workers);
 	if (!listener)
 		return cp_error_set(error, CP_ENOMEM, host->as.s, "no memory for %u sockets", workers);
-	int result = listener_read_host(listener, host, error);
+	int result = endpoints_read_host(&listener->endpoints, host, error);
 	if (result == CP_OK)
-		result = listener_bind_sockets(listener, (uint16_t)address->fields.at[TCP_PORT].value.as.u, error);
+		result = endpoints_bind(&listener->endpoints, (uint16_t)address->fields.at[TCP_PORT].value.as.u, &endpoint_ops,
+								error);
 	if (result == CP_OK) {
-		listener->name = listener_make_name(listener, address);
+		listener->name = endpoints_name(&listener->endpoints, address, TCP_PORT);
 		if (!listener->name)
 			result = cp_error_set(error, CP_ENOMEM, host->as.s, "no memory for its name");
 	}
@@ -364,10 +244,10 @@ static void on_connection(int fd, unsigned events, void *arg)
  * @param options  set to those that it has */
 static int take_socket(struct tcp_listener *listener, uint32_t worker, uint32_t number, struct tcp_options *options)
 {
-	bool shared = listener->workers > 1;
-	if (worker >= listener->workers || *listener_socket(listener, worker, number) < 0)
-		return socket_bound(&listener->endpoints[number].local, shared);
-	int *bound = listener_socket(listener, worker, number);
+	struct endpoints *endpoints = &listener->endpoints;
+	if (worker >= endpoints->workers || *endpoints_fd(endpoints, worker, number) < 0)
+		return socket_bound(&endpoints->local[number], endpoints->workers > 1);
+	int *bound = endpoints_fd(endpoints, worker, number);
 	int fd = *bound;
 	*bound = -1;
 	memcpy(options, &listener->options, sizeof(*options));
@@ -377,16 +257,15 @@ static int take_socket(struct tcp_listener *listener, uint32_t worker, uint32_t 
 /** Listen on one endpoint. @return CP_OK, or an error; slot->fd is the slot's in any case, -1 for none */
 static int slot_open(struct slot *slot, struct tcp_listener *listener, uint32_t number, struct cp_error *error)
 {
-	struct endpoint *endpoint = &listener->endpoints[number];
 	struct cp_loop *loop = slot->acceptor->loop;
 	slot->fd = take_socket(listener, cp_loop_index(loop), number, &slot->options);
 	if (slot->fd < 0 || listen(slot->fd, tcp_options_backlog(&slot->options)) < 0)
-		return endpoint_error(endpoint, errno, error);
-	set_option(slot->fd, SOL_SOCKET, SO_DETACH_FILTER, 0); /* of a former guard; fails on the others */
+		return endpoints_error(&listener->endpoints, number, errno, error);
+	socket_set(slot->fd, SOL_SOCKET, SO_DETACH_FILTER, 0); /* of a former guard; fails on the others */
 	slot->watch = cp_watch_new(loop, slot->fd, CP_READABLE, on_connection, slot, error);
 	if (!slot->watch)
 		return error->code;
-	int guard = atomic_exchange(&endpoint->guard, -1);
+	int guard = atomic_exchange(&listener->guards[number], -1);
 	if (guard >= 0)
 		close(guard);
 	return CP_OK;
@@ -419,7 +298,7 @@ static struct cp_acceptor *tcp_open(struct cp_listener *base, struct cp_loop *lo
 	acceptor->ready = ready;
 	acceptor->arg = arg;
 	acceptor->stream_flags = CP_FD_TCP | CP_FD_NODELAY | tcp_options_stream(&listener->options);
-	while (acceptor->slot_count < listener->endpoint_count) {
+	while (acceptor->slot_count < listener->endpoints.count) {
 		struct slot *slot = &acceptor->slots[acceptor->slot_count];
 		slot->acceptor = acceptor;
 		if (slot_open(slot, listener, acceptor->slot_count++, error) != CP_OK) {
@@ -480,7 +359,7 @@ static void tcp_resume(struct cp_acceptor *base)
 static int tcp_check_tune(struct cp_listener *base, const struct cp_address *address, struct cp_error *error)
 {
 	const struct tcp_listener *listener = (const struct tcp_listener *)base;
-	int family = listener->endpoints[0].local.ip.family == 6 ? AF_INET6 : AF_INET;
+	int family = listener->endpoints.local[0].ip.family == 6 ? AF_INET6 : AF_INET;
 	return tcp_options_try(tcp_options_for(address), family, listener->name, NULL, error);
 }
 

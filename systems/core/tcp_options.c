@@ -171,26 +171,6 @@ int tcp_options_try(const struct tcp_options *set, int family, const char *where
 
 /* ---- Sockets that connect ----------------------------------------------------------------------------------- */
 
-/** Give the socket its own address; its port is chosen when it connects, so that as many connections have room as there
- * are ports for each target. */
-static int bind_source(int fd, const struct cp_ip *ip, const char *where, struct cp_error *error)
-{
-	struct cp_peer from = {.ip = *ip};
-	struct socket_address address;
-	char text[CP_IP_TEXT];
-	int one = 1;
-	socket_address_from_peer(&address, &from);
-	if (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one)) == 0 &&
-		bind(fd, socket_sockaddr(&address), address.length) == 0)
-		return CP_OK;
-	int errnum = errno;
-	cp_ip_print(ip, text, sizeof(text));
-	if (errnum == EADDRNOTAVAIL)
-		return cp_error_set(error, CP_EINVAL, where, "cannot bind to bind_source: this machine does not have %s", text);
-	return cp_error_set(error, socket_code(errnum), where, "cannot bind to bind_source = \"%s\": %s", text,
-						strerror(errnum));
-}
-
 static int set_fast_open(int fd, const char *where, struct cp_error *error)
 {
 	int one = 1;
@@ -214,7 +194,7 @@ int tcp_options_target(const struct tcp_options *set, int fd, const struct cp_pe
 	cp_peer_print(to, where, sizeof(where));
 	int result = change(&none, set, ON_TARGET, fd, where, &refused, error);
 	if (result == CP_OK && source->family)
-		result = bind_source(fd, source, where, error);
+		result = socket_bind_source(fd, source, where, error);
 	if (result == CP_OK && early && set->fast_open)
 		result = set_fast_open(fd, where, error);
 	return result;

@@ -9,17 +9,18 @@
  * NULL stands for options that are all the kernel's. That is what most addresses have; where no address has others,
  * nothing is looked up, and a connection pays one branch.
  *
- *     tcp_settings.c   reading the configuration, finding the options of an address
- *     tcp_options.c    setting them on sockets */
+ *     tcp_settings.c      reading the configuration
+ *     socket_settings.c   finding the options of an address
+ *     tcp_options.c       setting them on sockets */
 #ifndef SYSTEMS_CORE_TCP_OPTIONS_H
 #define SYSTEMS_CORE_TCP_OPTIONS_H
 
 #include "connectors.h"
+#include "socket_settings.h"
 
 #include <stdbool.h>
 #include <sys/socket.h>
 
-struct cp_settings;
 struct cp_system;
 
 enum { TCP_CONGESTION_ROOM = 16 }; /* TCP_CA_NAME_MAX of the kernel: a name with its zero byte */
@@ -40,23 +41,16 @@ struct tcp_options {
 
 /* ---- The options of an address ------------------------------------------------------------------------------ */
 
-struct tcp_settings;
+/** Read [connpipe.tcp]: see socket_settings_read(). */
+struct socket_settings *tcp_settings_read(struct cp_system *core, const struct cp_settings *table);
 
-/** Read [connpipe.tcp]. What is wrong goes to the report of the load. Main task, while the core system links.
- * @param table  NULL: it is not there
- * @return NULL: nothing is set anywhere */
-struct tcp_settings *tcp_settings_read(struct cp_system *core, const struct cp_settings *table);
-void tcp_settings_free(struct tcp_settings *settings);
-
-/** What is set for the socket of `address`, or NULL. It lives as long as the generation of the address's connector. */
-const struct tcp_options *tcp_settings_find(const struct tcp_settings *settings, const struct cp_address *address);
-
-/** Likewise. A socket that was connected with options is good for no other address: it must not be used again.
+/** What is set for the socket of `address`, or NULL. It lives as long as the generation of the address's connector. A
+ * socket that was connected with options is good for no other address: it must not be used again.
  * @param address  one of the tcp connector. Any thread */
 static inline const struct tcp_options *tcp_options_for(const struct cp_address *address)
 {
 	const struct core *core = address->connector->arg;
-	return core->tcp ? tcp_settings_find(core->tcp, address) : NULL;
+	return core->tcp ? socket_settings_find(core->tcp, address) : NULL;
 }
 
 /* ---- Sockets ------------------------------------------------------------------------------------------------ */

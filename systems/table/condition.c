@@ -225,7 +225,7 @@ static void check_together(struct reading *reading, const struct cp_settings *wh
 		facts |= 1u << rule->conditions[i].kind->fact;
 	bool tls = facts & (1u << FACT_SNI | 1u << FACT_ALPN);
 	bool http = facts & (1u << FACT_HOST | 1u << FACT_PATH | 1u << FACT_METHOD);
-	if (tls && http && reading->table->bind && reading->key && !reading->key->layer_count)
+	if (tls && http && reading->table->bind && reading->key && !table_keys_has_layers(reading->key))
 		table_reading_warn(reading, when,
 						   "this never holds: what is inside TLS (host, path, method) can be seen beside sni and alpn "
 						   "only where the key takes TLS off");

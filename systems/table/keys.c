@@ -482,6 +482,11 @@ bool table_keys_exact(const struct route *route, const struct cp_address *addres
 /* ---- Printing
  * -------------------------------------------------------------------------------------------- */
 
+bool table_keys_has_layers(const struct cp_address *address)
+{
+	return address->layer_count || cp_connector_has_handshake(address->connector);
+}
+
 const char *table_keys_address_text(const struct cp_address *address, struct cp_arena *arena)
 {
 	size_t length = cp_address_print(address, NULL, 0);

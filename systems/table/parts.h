@@ -151,6 +151,9 @@ bool table_keys_exact(const struct route *route, const struct cp_address *addres
 /** The key as canonical text, made in `arena`. */
 const char *table_keys_print(const struct route *route, struct cp_arena *arena);
 
+/** Whether what is accepted there goes through layers that may know facts: converters, or the connector's own. */
+bool table_keys_has_layers(const struct cp_address *address);
+
 /** Canonical text of an address, made in `arena`. */
 const char *table_keys_address_text(const struct cp_address *address, struct cp_arena *arena);
 

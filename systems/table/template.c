@@ -69,7 +69,7 @@ static void check_name(struct reading *reading, const struct cp_settings *settin
 		return;
 	}
 	const char *near = cp_near_name(name, names);
-	if (near || (reading->table->bind && !reading->key->layer_count))
+	if (near || (reading->table->bind && !table_keys_has_layers(reading->key)))
 		table_reading_warn(
 			reading, setting,
 			"{%s} is neither a field of \"%s\" nor a fact that connpipe itself finds out: connections for "

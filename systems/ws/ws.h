@@ -39,6 +39,7 @@ struct ws_settings;
 enum {
 	WS_HEAD_MOST = 16384, /* of a request for an upgrade, and of an answer to one */
 	WS_KEY_LENGTH = 24,
+	WS_REFUSAL_ROOM = 2048, /* for any answer that refuses */
 };
 
 /** One load of the part: the `arg` of its connectors and converters. */
@@ -46,7 +47,11 @@ struct ws_part {
 	struct cp_system *core;
 	const struct cp_settings *table; /* [connpipe.ws], or NULL; only while loading */
 	struct ws_settings *settings;    /* NULL: nothing is set anywhere */
-	const struct cp_converter *tls;  /* for wss; found in link */
+	struct cp_arena *arena;
+	const struct cp_address *tcp;   /* some address of tcp; found in link */
+	const struct cp_converter *tls; /* for wss, likewise; NULL: it is not there */
+	bool started;                   /* workers have engines; not in a load that is only a check */
+	struct cp_error broken;         /* why they have none, or CP_OK */
 };
 
 extern const struct cp_connector_def ws_connector;
@@ -68,11 +73,13 @@ struct ws_options {
 	struct ws_texts origins;      /* bind: who may (exact, or `*.example.org` behind the scheme); none: everybody */
 	struct ws_texts hosts;        /* bind: which Host is served, without port; none: every */
 	struct ws_texts subprotocols; /* bind: accepted; connect: offered; the best first. Without WS_HALF_CLOSE_PROTOCOL */
+	struct ws_texts facts;        /* bind: fields of the request that become facts; lower case */
 	bool no_half_close;           /* WS_HALF_CLOSE_PROTOCOL is neither accepted nor offered */
 	const char *headers;          /* extra lines of the answer or the request, each with CRLF; or NULL */
 	const char *host;             /* connect: Host; NULL: host and port of the address */
 	const char *origin;           /* connect: Origin; NULL: none */
-	const struct cp_address *proxy; /* connect: an HTTP proxy to go through (tcp:host:port); NULL: none */
+	const struct cp_address *proxy; /* connect: an HTTP proxy to go through: any address of bytes (cp_connect_start()
+									   connects to it), mostly tcp:host:port; NULL: none */
 	const char *proxy_authorization; /* connect: value of Proxy-Authorization, or NULL */
 	const struct cp_cidr *trusted;  /* bind: whose X-Forwarded-For is believed */
 	uint32_t trusted_count;
@@ -101,17 +108,23 @@ struct ws_text {
 /** A request that was read. Texts point into the head. */
 struct ws_upgrade {
 	size_t length;         /* of the head, with its blank line */
-	struct ws_text method, target, path, query, host, origin, forwarded_for, user_agent;
+	struct ws_text method, target;
+	struct ws_text path;       /* without the query, as sent: with `%XX`, each a valid one. "/" if the target has none */
+	struct ws_text query;      /* behind the "?" */
+	struct ws_text host;       /* of Host without the port, as sent; IPv6 with its brackets */
+	struct ws_text origin, forwarded_for, user_agent; /* forwarded_for: of the last line */
+	struct ws_text fields;     /* all lines behind the first, each with CRLF: for ws_upgrade_field() */
 	struct ws_text key;        /* WS_KEY_LENGTH characters of base64 */
-	struct ws_text protocols;  /* Sec-WebSocket-Protocol: all, comma separated */
+	struct ws_text protocols;  /* Sec-WebSocket-Protocol, its first line: for the log; choosing looks at all of them */
 	bool wants_deflate;        /* some offer of permessage-deflate can be accepted by libwebsockets as it stands */
 	struct ws_text extensions; /* Sec-WebSocket-Extensions: that offer */
 };
 
 /** Why a request is not one for a websocket, as an HTTP answer. */
 struct ws_refusal {
-	int status; /* 200: a plain GET, which gets a page that helps; else 400, 403, 404, 405, 426, 431, 503, 505 */
-	const char *reason; /* one sentence for the body and the log, static */
+	int status; /* 400, 403, 404, 405, 426 (a plain GET among others: it gets a page that helps), 431, 503, 505 */
+	const char *reason; /* a phrase for the body and the log, static */
+	bool no_body; /* the method is HEAD: the answer ends behind its head */
 };
 
 enum ws_head { WS_HEAD_MORE, WS_HEAD_DONE, WS_HEAD_REFUSED };
@@ -119,18 +132,23 @@ enum ws_head { WS_HEAD_MORE, WS_HEAD_DONE, WS_HEAD_REFUSED };
 /** Read a head as far as it is there. Nothing is kept between calls: call again with more bytes.
  * @return WS_HEAD_DONE: `upgrade` is filled, it is a valid request; WS_HEAD_REFUSED: `refusal` is */
 enum ws_head ws_upgrade_read(const char *bytes, size_t length, struct ws_upgrade *upgrade, struct ws_refusal *refusal);
-/** What the options of the address say against a valid request (403, 400). @return whether it may go on */
+/** The value of a field of a request that was read. @param name  in any case  @param after  NULL: its first line; else
+ * what an earlier call returned: the line behind that one. @return at NULL: there is none */
+struct ws_text ws_upgrade_field(const struct ws_upgrade *upgrade, const char *name, const struct ws_text *after);
+/** What the options of the address say against a valid request (403, 404). @return whether it may go on */
 bool ws_upgrade_allowed(const struct ws_upgrade *upgrade, const struct ws_options *options, struct ws_refusal *refusal);
 /** Choose the subprotocol: the first of ours that the client offers; WS_HALF_CLOSE_PROTOCOL before all, if allowed.
  * @return its name, or NULL: none */
 const char *ws_upgrade_protocol(const struct ws_upgrade *upgrade, const struct ws_options *options);
-/** The whole answer to a refused request. @return its length, at most `room` */
+/** The whole answer to a refused request; the connection is closed behind it.
+ * @param room  WS_REFUSAL_ROOM at least  @return its length */
 size_t ws_refusal_print(const struct ws_refusal *refusal, char *buffer, size_t room);
 
 /* ---- Through an HTTP proxy (tunnel.c): RFC 9110 9.3.6 ---------------------------------------------------------- */
 
 struct ws_tunnel;
-/** @param stream  the same one; NULL: `error` says why, and it was closed */
+/** @param stream  the same one, or one that is put before it for bytes that came behind the proxy's answer; NULL:
+ *                `error` says why, and it was closed */
 typedef void ws_tunnel_done(struct cp_stream *stream, const struct cp_error *error, void *arg);
 
 /** Ask the proxy at the other end of `lower` for a connection to host and port. Time is the caller's to keep.

@@ -1,6 +1,7 @@
 /* floor: the least that a relay can do with epoll, read, write and splice. Measurements hold the proxies against it.
  *
  *     floor [-w workers] LISTEN TARGET [LISTEN TARGET …]      ports on loopback
+ *     floor -u LISTEN TARGET [LISTEN TARGET …]                likewise, datagrams
  *
  * It has no timeouts, no log, no configuration and no error messages after the start. What it does do is what a relay
  * needs to be right: it never blocks, a slow reader stops its writer, an end of file travels as a half close behind all
@@ -8,7 +9,10 @@
  *
  * The system calls are the obvious ones, as few as they get without tricks: one accept per readiness, one registration
  * for each socket (edge-triggered, for everything, never changed), a short read means that there was no more. Data goes
- * through one buffer; a direction that filled it twice in a row is spliced through a pipe from then on. */
+ * through one buffer; a direction that filled it twice in a row is spliced through a pipe from then on.
+ *
+ * Datagrams: whoever sends the first one from an address gets a connected socket to the target, for good. What cannot
+ * be passed on at once is dropped, as the network would. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -65,6 +69,12 @@ static void die(const char *what)
 {
 	fprintf(stderr, "floor: %s: %s\n", what, strerror(errno));
 	exit(1);
+}
+
+static struct sockaddr_in loopback(const char *port)
+{
+	return (struct sockaddr_in){
+		.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
 static bool watch(struct end *e, uint32_t events)
@@ -292,13 +302,105 @@ static void on_accept(struct listener *l)
 		pair_close(p);
 }
 
-/* ---- Start --------------------------------------------------------------------------------------------------- */
+/* ---- Datagrams ----------------------------------------------------------------------------------------------- */
 
-static struct sockaddr_in loopback(const char *port)
+struct relay;
+
+/** A listener, or the socket to the target of who sends from `peer`. */
+struct flow {
+	struct relay *relay;
+	int fd;
+	struct sockaddr_in peer;
+	struct flow *next; /* with the same hash */
+};
+
+enum { BUCKETS = 4096, ROOM = 4 << 20 };
+
+struct relay {
+	struct flow listener;
+	struct sockaddr_in target;
+	struct flow *flows[BUCKETS];
+};
+
+static bool flow_watch(struct flow *f)
 {
-	return (struct sockaddr_in){
-		.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = f};
+	return epoll_ctl(poller, EPOLL_CTL_ADD, f->fd, &event) == 0;
 }
+
+static struct flow *flow_new(struct relay *r, const struct sockaddr_in *peer, struct flow **bucket)
+{
+	struct flow *f = calloc(1, sizeof(*f));
+	if (!f)
+		die("calloc");
+	*f = (struct flow){r, socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), *peer, *bucket};
+	if (f->fd < 0 || connect(f->fd, (struct sockaddr *)&r->target, sizeof(r->target)) < 0 || !flow_watch(f))
+		die("flow");
+	*bucket = f;
+	return f;
+}
+
+static struct flow *flow_of(struct relay *r, const struct sockaddr_in *peer)
+{
+	struct flow **bucket = &r->flows[ntohs(peer->sin_port) % BUCKETS];
+	for (struct flow *f = *bucket; f; f = f->next) {
+		if (f->peer.sin_port == peer->sin_port && f->peer.sin_addr.s_addr == peer->sin_addr.s_addr)
+			return f;
+	}
+	return flow_new(r, peer, bucket);
+}
+
+/** A datagram from a client. @return false when there was none */
+static bool pass_on(struct relay *r)
+{
+	struct sockaddr_in peer;
+	socklen_t size = sizeof(peer);
+	ssize_t got = recvfrom(r->listener.fd, buffer, BUFFER, 0, (struct sockaddr *)&peer, &size);
+	if (got < 0)
+		return false;
+	send(flow_of(r, &peer)->fd, buffer, (size_t)got, 0);
+	return true;
+}
+
+/** A datagram from the target. */
+static bool pass_back(struct flow *f)
+{
+	ssize_t got = recv(f->fd, buffer, BUFFER, 0);
+	if (got < 0)
+		return false;
+	sendto(f->relay->listener.fd, buffer, (size_t)got, 0, (struct sockaddr *)&f->peer, sizeof(f->peer));
+	return true;
+}
+
+static void relay_on(const char *port, const char *target)
+{
+	struct sockaddr_in address = loopback(port);
+	struct relay *r = calloc(1, sizeof(*r));
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), room = ROOM;
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)); /* as much of it as is permitted */
+	if (!r || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		die(port);
+	r->listener = (struct flow){.relay = r, .fd = fd};
+	r->target = loopback(target);
+	if (!flow_watch(&r->listener))
+		die("epoll_ctl");
+}
+
+static void run_datagrams(void)
+{
+	struct epoll_event events[EVENTS];
+	for (;;) {
+		int count = epoll_wait(poller, events, EVENTS, -1);
+		for (int i = 0; i < count; i++) {
+			struct flow *f = events[i].data.ptr;
+			bool from_client = f == &f->relay->listener;
+			for (int step = 0; step < STEPS && (from_client ? pass_on(f->relay) : pass_back(f)); step++)
+				continue;
+		}
+	}
+}
+
+/* ---- Start --------------------------------------------------------------------------------------------------- */
 
 static void listen_on(const char *port, const char *target)
 {
@@ -351,16 +453,19 @@ int main(int count, char **words)
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
 	signal(SIGPIPE, SIG_IGN);
-	if (count > 2 && strcmp(words[1], "-w") == 0) {
+	bool datagrams = count > 1 && strcmp(words[1], "-u") == 0;
+	if (datagrams) {
+		at = 2;
+	} else if (count > 2 && strcmp(words[1], "-w") == 0) {
 		fork_workers(atoi(words[2]) - 1);
 		at = 3;
 	}
 	if (at >= count || (count - at) % 2) {
-		fprintf(stderr, "usage: floor [-w workers] LISTEN TARGET [LISTEN TARGET ...]\n");
+		fprintf(stderr, "usage: floor [-w workers | -u] LISTEN TARGET [LISTEN TARGET ...]\n");
 		return 2;
 	}
 	poller = epoll_create1(EPOLL_CLOEXEC);
 	for (; at + 1 < count; at += 2)
-		listen_on(words[at], words[at + 1]);
-	run();
+		(datagrams ? relay_on : listen_on)(words[at], words[at + 1]);
+	(datagrams ? run_datagrams : run)();
 }

@@ -26,6 +26,8 @@ static _Noreturn void usage(void)
 		  "  -t seconds       without end unless told\n"
 		  "  -b bytes         of a message, 64 unless told\n"
 		  "  -s subport       connections begin with its preamble\n"
+		  "  -u               UDP (kept, up, down); -b is at most 1472 bytes\n"
+		  "  -w               a websocket on each connection (churn, kept, idle)\n"
 		  "  -e               the server ends each connection (churn)\n"
 		  "  -g               when ready, wait for a line on stdin\n"
 		  "  -T 1.3 or 1.2    TLS of this version, and no other, on each connection\n"
@@ -36,7 +38,9 @@ static _Noreturn void usage(void)
 		  "usage: load SERVER [-p port]\n"
 		  "  echo             gives back what it gets; -e: ends a connection after -b bytes\n"
 		  "  source           sends without end\n"
-		  "  bulk             takes from `load up`, gives to `load down`\n",
+		  "  bulk             takes from `load up`, gives to `load down`\n"
+		  "  -u               UDP (echo, bulk)\n"
+		  "  -w               websockets (echo)\n",
 		  stderr);
 	exit(2);
 }
@@ -62,7 +66,7 @@ static int version(const char *text)
 static void read_options(int count, char **words)
 {
 	int letter;
-	while ((letter = getopt(count, words, "c:t:s:b:p:egT:C:A:RS")) != -1) {
+	while ((letter = getopt(count, words, "c:t:s:b:p:eguwT:C:A:RS")) != -1) {
 		switch (letter) {
 		case 'c':
 			options.connections = (uint32_t)number(optarg, 1, 1e6);
@@ -84,6 +88,12 @@ static void read_options(int count, char **words)
 			break;
 		case 'g':
 			options.gate = true;
+			break;
+		case 'u':
+			options.datagrams = true;
+			break;
+		case 'w':
+			options.websocket = true;
 			break;
 		case 'T':
 			options.tls = version(optarg);
@@ -125,6 +135,29 @@ static int find(const char *word, const char *const *words, int count)
 	return -1;
 }
 
+static const struct load_kind *chosen_load(void)
+{
+	bool bulk = options.mode >= MODE_UP;
+	if (options.datagrams && (options.websocket || options.tls || !(bulk || options.mode == MODE_KEPT)))
+		usage();
+	if (options.websocket && (bulk || options.mode == MODE_STUCK))
+		usage();
+	if (options.datagrams)
+		return bulk ? &flow_bulk_load : &flow_load;
+	return bulk ? &bulk_load : &exchange_load;
+}
+
+static void run_server(enum service service)
+{
+	if ((options.datagrams && (options.websocket || service == SERVICE_SOURCE)) ||
+		(options.websocket && service != SERVICE_ECHO))
+		usage();
+	if (options.datagrams)
+		server_run_datagrams(service);
+	else
+		server_run(service);
+}
+
 int main(int count, char **words)
 {
 	static const char *const modes[] = {"churn", "kept", "idle", "stuck", "up", "down"};
@@ -138,7 +171,7 @@ int main(int count, char **words)
 	int service = find(words[1], services, 3), mode = find(words[1], modes, 6);
 	if (service >= 0) {
 		read_options(count - 1, words + 1);
-		server_run((enum service)service);
+		run_server((enum service)service);
 		return 0;
 	}
 	if (mode < 0 || count < 3)
@@ -147,5 +180,5 @@ int main(int count, char **words)
 	options.port = (uint16_t)number(words[2], 1, 65535);
 	read_options(count - 2, words + 2);
 	wire_init();
-	return loop_run(options.mode >= MODE_UP ? &bulk_load : &exchange_load);
+	return loop_run(chosen_load());
 }

@@ -3,7 +3,10 @@
  *     churn   connect, exchange, close, again
  *     kept    exchange after exchange on connections that stay
  *     idle    one exchange at the beginning, silence, one at the end
- *     stuck   send, and never read */
+ *     stuck   send, and never read
+ *
+ * Whoever is to end a connection under `churn` waits until the other side has ended it too; without a websocket, a
+ * client just closes. */
 #include "load.h"
 
 #include <errno.h>
@@ -89,6 +92,12 @@ static void finished(struct client *c, enum outcome outcome)
 		go_on(c);
 }
 
+/** Whether an exchange is over when the connection has ended, not before. */
+static bool ends(void)
+{
+	return options.server_ends || (options.websocket && options.mode == MODE_CHURN);
+}
+
 /** What is left to send of preamble and message. They are not in one piece in memory, but have to be on the wire. */
 static struct iovec rest(const struct client *c)
 {
@@ -134,7 +143,7 @@ static bool client_got(struct client *c, ssize_t got)
 		return false;
 	}
 	if (got == 0) {
-		finished(c, options.server_ends && c->received == options.bytes ? OK : CUT_SHORT);
+		finished(c, ends() && c->received == options.bytes ? OK : CUT_SHORT);
 		return false;
 	}
 	size_t length = (size_t)got;
@@ -143,11 +152,12 @@ static bool client_got(struct client *c, ssize_t got)
 		return false;
 	}
 	c->received += length;
-	if (c->received == options.bytes && !options.server_ends) {
-		finished(c, OK);
-		return false;
-	}
-	return true;
+	if (c->received < options.bytes || options.server_ends)
+		return true;
+	if (ends() && wire_end(&c->wire))
+		return true;
+	finished(c, ends() ? OTHER : OK);
+	return false;
 }
 
 /** Until the kernel has no more: its readiness is told once. */

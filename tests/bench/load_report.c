@@ -8,11 +8,11 @@
 
 enum { STEP_BITS = 7, STEPS = 1 << STEP_BITS, BUCKETS = (64 - STEP_BITS + 1) * STEPS };
 
-static const char *const outcome_names[OUTCOMES] = {"ok",          "refused",   "reset", "cut_short",
-													"wrong_bytes", "wrong_tls", "other"};
+static const char *const outcome_names[OUTCOMES] = {"ok",          "refused",   "reset",    "cut_short",
+													"wrong_bytes", "wrong_tls", "wrong_ws", "other"};
 
 uint64_t bytes_moved;
-static uint64_t outcomes[OUTCOMES], buckets[BUCKETS], latencies;
+static uint64_t outcomes[OUTCOMES], buckets[BUCKETS], latencies, lost;
 
 void report_outcome(enum outcome outcome)
 {
@@ -32,6 +32,8 @@ enum outcome outcome_of(int error)
 	case EPROTO:
 	case EBADE:
 		return WRONG_TLS;
+	case EBADMSG:
+		return WRONG_WS;
 	default:
 		return OTHER;
 	}
@@ -60,6 +62,11 @@ void report_latency(uint64_t nanoseconds)
 	latencies++;
 }
 
+void report_lost(uint64_t count)
+{
+	lost += count;
+}
+
 /** The latency in microseconds that `part` of them do not exceed. */
 static double percentile(double part)
 {
@@ -77,7 +84,7 @@ static double percentile(double part)
 void report_restart(void)
 {
 	outcomes[OK] = 0;
-	bytes_moved = latencies = 0;
+	bytes_moved = latencies = lost = 0;
 	wire_counts = (struct wire_counts){0};
 	memset(buckets, 0, sizeof(buckets));
 }
@@ -102,6 +109,8 @@ void report_print(double seconds)
 	if (options.tls)
 		printf(", \"full\": %llu, \"resumed\": %llu, \"tickets\": %llu", (unsigned long long)wire_counts.full,
 			   (unsigned long long)wire_counts.resumed, (unsigned long long)wire_counts.tickets);
+	if (options.datagrams)
+		printf(", \"lost\": %llu", (unsigned long long)lost);
 	printf("}\n");
 	fflush(stdout);
 }

@@ -4,7 +4,8 @@
  *     source   sends without end
  *     bulk     the other side of load_bulk.c
  *
- * A line on stdin asks for what was counted since the one before: one JSON object. */
+ * With -w an echo is one of websocket messages (load_server_ws.c), with -u of datagrams (load_server_udp.c). A line on
+ * stdin asks for what was counted since the one before: one JSON object. */
 #include "load.h"
 
 #include <arpa/inet.h>
@@ -16,34 +17,23 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/** One connection. */
-struct served {
-	int fd;
-	bool ended;        /* its end of file was seen */
-	char direction;    /* bulk: 0 until greeted, then 'u', 'd', or 'g' once it may send */
-	uint64_t position; /* bytes of it moved so far */
-	size_t length;     /* echo: what could not be written yet */
-	char *held;
-};
-
 typedef void (*serve_function)(struct served *s, uint32_t events);
 
-static struct {
-	uint64_t accepted, received, sent, failed;
-} counts;
+struct server_counts server_counts;
 
 static char input[CHUNK];
 
-static void served_close(struct served *s)
+void served_close(struct served *s)
 {
 	close(s->fd);
 	free(s->held);
+	free(s->ws);
 	free(s);
 }
 
-static void served_fail(struct served *s)
+void served_fail(struct served *s)
 {
-	counts.failed++;
+	server_counts.failed++;
 	served_close(s);
 }
 
@@ -53,7 +43,7 @@ static void served_fail(struct served *s)
 static void hold(struct served *s, const char *bytes, size_t length)
 {
 	if (length && !s->held)
-		s->held = malloc(CHUNK);
+		s->held = malloc(CHUNK + WS_HEADER_MOST);
 	if (length)
 		memmove(s->held, bytes, length);
 	s->length = length;
@@ -63,8 +53,7 @@ static void hold(struct served *s, const char *bytes, size_t length)
 	}
 }
 
-/** @return false when the connection is broken */
-static bool echo_send(struct served *s, const char *bytes, size_t length)
+bool served_send(struct served *s, const char *bytes, size_t length)
 {
 	ssize_t put = send(s->fd, bytes, length, MSG_NOSIGNAL);
 	if (put < 0 && errno != EAGAIN)
@@ -80,7 +69,7 @@ static bool echo_send(struct served *s, const char *bytes, size_t length)
 /** @return true to read on */
 static bool echo_step(struct served *s, uint32_t events)
 {
-	if (s->length && !echo_send(s, s->held, s->length)) {
+	if (s->length && !served_send(s, s->held, s->length)) {
 		served_close(s);
 		return false;
 	}
@@ -94,7 +83,7 @@ static bool echo_step(struct served *s, uint32_t events)
 	if (got < 0 && errno == EAGAIN)
 		return false;
 	s->ended = got == 0;
-	if (got < 0 || (got > 0 && !echo_send(s, input, (size_t)got))) {
+	if (got < 0 || (got > 0 && !served_send(s, input, (size_t)got))) {
 		served_close(s);
 		return false;
 	}
@@ -169,7 +158,7 @@ static void bulk_receive(struct served *s)
 		return;
 	}
 	s->position += (uint64_t)got;
-	counts.received += (uint64_t)got;
+	server_counts.received += (uint64_t)got;
 }
 
 static void bulk_send(struct served *s)
@@ -182,7 +171,7 @@ static void bulk_send(struct served *s)
 		return;
 	}
 	s->position += (uint64_t)put;
-	counts.sent += (uint64_t)put;
+	server_counts.sent += (uint64_t)put;
 }
 
 static void serve_bulk(struct served *s, uint32_t events)
@@ -205,43 +194,49 @@ static void serve_new(int listener, enum service service)
 			return;
 		struct served *s = calloc(1, sizeof(*s));
 		s->fd = fd;
-		counts.accepted++;
+		server_counts.accepted++;
 		loop_watch(fd, service == SERVICE_BULK ? EPOLLIN : EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, s);
 	}
+}
+
+void server_announce(int fd)
+{
+	struct sockaddr_in address;
+	socklen_t length = sizeof(address);
+	getsockname(fd, (struct sockaddr *)&address, &length);
+	printf("%u\n", ntohs(address.sin_port));
+	fflush(stdout);
 }
 
 static int listen_on(uint16_t port)
 {
 	struct sockaddr_in address = loopback(port);
-	socklen_t length = sizeof(address);
 	int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* inherited */
 	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(listener, 65535) < 0)
 		die("bind");
-	getsockname(listener, (struct sockaddr *)&address, &length);
-	printf("%u\n", ntohs(address.sin_port));
-	fflush(stdout);
+	server_announce(listener);
 	return listener;
 }
 
-/** @return false at the end of stdin */
-static bool on_stdin(void)
+bool server_asked(void)
 {
 	char line[64];
 	if (read(STDIN_FILENO, line, sizeof(line)) <= 0)
 		return false;
 	printf("{\"accepted\": %llu, \"received\": %llu, \"sent\": %llu, \"failed\": %llu}\n",
-		   (unsigned long long)counts.accepted, (unsigned long long)counts.received, (unsigned long long)counts.sent,
-		   (unsigned long long)counts.failed);
+		   (unsigned long long)server_counts.accepted, (unsigned long long)server_counts.received,
+		   (unsigned long long)server_counts.sent, (unsigned long long)server_counts.failed);
 	fflush(stdout);
-	memset(&counts, 0, sizeof(counts));
+	memset(&server_counts, 0, sizeof(server_counts));
 	return true;
 }
 
 void server_run(enum service service)
 {
-	static const serve_function serve[] = {serve_echo, serve_source, serve_bulk};
+	static const serve_function functions[] = {serve_echo, serve_source, serve_bulk};
+	serve_function serve = options.websocket ? serve_websocket : functions[service];
 	struct epoll_event events[EVENTS], input_event = {.events = EPOLLIN};
 	int listener = listen_on(options.port);
 	loop_watch(listener, EPOLLIN, &listener);
@@ -252,8 +247,8 @@ void server_run(enum service service)
 			if (events[i].data.ptr == &listener)
 				serve_new(listener, service);
 			else if (events[i].data.ptr)
-				serve[service](events[i].data.ptr, events[i].events);
-			else if (!on_stdin())
+				serve(events[i].data.ptr, events[i].events);
+			else if (!server_asked())
 				return;
 		}
 	}

@@ -1,9 +1,11 @@
-/* What clients talk through: a socket, or TLS on it (-T). Both are used like recv() and send(), with errno:
+/* What clients talk through: a socket, or TLS on it (-T); with -w a websocket on either (load_wire_ws.c). All are used
+ * like recv() and send(), with errno:
  *
  *     EAGAIN        later: the poller tells
  *     EPROTO        the other side's TLS is wrong, or it has sent an alert
  *     ENODATA       its end came without close_notify: cut short
  *     EBADE         a handshake that is not what was asked for
+ *     EBADMSG       likewise of a websocket, or a frame that should not have come
  *
  * Every handshake is checked: version and cipher are those that were asked for, keys were exchanged by X25519, the
  * certificate is the expected one (-A), and with -R it resumed a session if it is not the client's first; otherwise it
@@ -89,7 +91,10 @@ void wire_open(struct wire *w, int fd)
 {
 	w->fd = fd;
 	w->shaken = w->held = false;
-	int one = context != NULL; /* or the first message would wait for the handshake's end to be acknowledged */
+	w->ws = options.websocket ? wire_ws_new() : NULL;
+	/* Or the first message would wait for the handshake's end to be acknowledged, the end of a long one for the rest.
+	 */
+	int one = context != NULL || w->ws;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	w->ssl = context ? SSL_new(context) : NULL;
 	if (!context)
@@ -145,7 +150,7 @@ static bool shake_hands(struct wire *w)
 	return as_asked(w);
 }
 
-ssize_t wire_receive(struct wire *w, void *bytes, size_t length)
+ssize_t wire_stream_receive(struct wire *w, void *bytes, size_t length)
 {
 	if (!w->ssl)
 		return recv(w->fd, bytes, length, MSG_DONTWAIT);
@@ -173,7 +178,7 @@ static ssize_t send_record(struct wire *w, const void *bytes, size_t length)
 	return put > 0 ? put : -1;
 }
 
-ssize_t wire_send(struct wire *w, const void *bytes, size_t length)
+ssize_t wire_stream_send(struct wire *w, const void *bytes, size_t length)
 {
 	if (!w->ssl)
 		return send(w->fd, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -189,8 +194,20 @@ ssize_t wire_send(struct wire *w, const void *bytes, size_t length)
 	return (ssize_t)sent;
 }
 
+ssize_t wire_receive(struct wire *w, void *bytes, size_t length)
+{
+	return w->ws ? wire_ws_receive(w, bytes, length) : wire_stream_receive(w, bytes, length);
+}
+
+ssize_t wire_send(struct wire *w, const void *bytes, size_t length)
+{
+	return w->ws ? wire_ws_send(w, bytes, length) : wire_stream_send(w, bytes, length);
+}
+
 bool wire_end(struct wire *w)
 {
+	if (w->ws) /* the server ends the connection below */
+		return wire_ws_end(w);
 	if (w->ssl && w->shaken && SSL_shutdown(w->ssl) < 0) {
 		ERR_clear_error();
 		return false;
@@ -205,6 +222,8 @@ void wire_close(struct wire *w, bool in_order)
 		SSL_shutdown(w->ssl); /* or its session would not be resumed */
 	SSL_free(w->ssl);
 	w->ssl = NULL;
+	free(w->ws);
+	w->ws = NULL;
 	w->again = in_order && options.resume;
 	if (!in_order) {
 		SSL_SESSION_free(w->session);

@@ -4,6 +4,7 @@ something is, is not tested here."""
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import ssl
@@ -17,6 +18,7 @@ from .tls_raw import certificate
 TOOLS = os.path.join(os.path.dirname(PROGRAM), "tests")
 LOAD = os.path.join(TOOLS, "load")
 RUN = os.path.join(TOP, "tests", "bench", "run")
+KINDS = ("refused", "reset", "cut_short", "wrong_bytes", "wrong_tls", "wrong_ws", "other")
 LOADS = ["pingpong-50", "pingpong-50-2w", "up-4", "down-4", "beside", "idle", "connect-50"]
 
 
@@ -78,6 +80,22 @@ class Run(Scenario):
             self.assertEqual((result["failed"], set(result["median"])), ({}, {"connpipe"}), load)
             self.assertTrue(all(value > 0 for value in result["median"]["connpipe"].values()), (load, result))
 
+    def test_every_figure_of_udp_and_websockets(self):
+        path = os.path.join(self.directory(), "result.json")
+        loads = ["udp-pingpong-50", "udp-up-4", "udp-down-4", "ws-pingpong-50", "ws-64k-4", "ws-idle", "ws-connect-50"]
+        words = ["--quick", "--rounds", "1", "--seconds", "0.1", "--with", "connpipe,floor", "--json", path]
+        process = self.bench(*words, "--only", ",".join(loads))
+        out, err = process.communicate(timeout=PATIENCE * 3)
+        self.assertEqual(process.returncode, 0, out + err)
+        with open(path, encoding="utf-8") as file:
+            results = json.load(file)["results"]
+        self.assertEqual(sorted(results), sorted(loads))
+        for load, result in results.items():
+            names = {"connpipe", "floor"} if load.startswith("udp") else {"connpipe"}
+            self.assertEqual((result["failed"], set(result["median"])), ({}, names), load)
+            for medians in result["median"].values():
+                self.assertTrue(all(value > 0 for value in medians.values()), (load, result))
+
     def figures(self, load, result):
         """Every contender has those that the load promises, and none is nothing."""
         expected = {"idle": {"memory"}, "beside": {"rate"}}.get(load, {"cpu", "total", "rate"})
@@ -96,6 +114,14 @@ class Run(Scenario):
         self.assertEqual(process.returncode, 2)
         self.assertIn("apt-get install haproxy", err)
         self.assertIn("--with", err)
+
+    def test_what_nobody_needs_may_be_missing(self):
+        """Neither HAProxy, which takes no part in this load, nor websockify, which is optional."""
+        words = ["--only", "udp-pingpong-1", "--with", "connpipe,haproxy,websockify"]
+        process = self.bench(*words, "--rounds", "1", "--seconds", "0.05", PATH="/nowhere")
+        out, err = process.communicate(timeout=PATIENCE)
+        self.assertEqual(process.returncode, 0, out + err)
+        self.assertNotIn("haproxy", out + err)
 
     def test_nobody_for_it(self):
         process = self.bench("--only", "tls-ecdsa", "--with", "floor")
@@ -173,15 +199,62 @@ class Middle:
         self.listener.close()
 
 
-class Notices(Scenario):
-    """The load generator tells wrong relays from right ones."""
+class MiddleOfDatagrams:
+    """A relay of datagrams that is wrong: `spoil(direction, count, bytes)` gives a list of those to pass on."""
+
+    def __init__(self, target, spoil):
+        self.target, self.spoil = target, spoil
+        self.counts = [0, 0]
+        self.listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.listener.bind(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.stop, self.stopped = os.pipe()
+        self.flows = {}
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while self.stop not in (ready := select.select([self.stop, self.listener, *self.flows.values()], [], [])[0]):
+            for sock in ready:
+                with contextlib.suppress(ConnectionRefusedError):
+                    self.pass_on(sock)
+
+    def pass_on(self, sock):
+        piece, peer = sock.recvfrom(65536)
+        direction = int(sock is not self.listener)
+        passed = self.spoil(direction, self.counts[direction], piece)
+        self.counts[direction] += 1
+        for each in passed:
+            if direction:
+                self.listener.sendto(each, next(peer for peer, flow in self.flows.items() if flow is sock))
+            else:
+                self.flow(peer).send(each)
+
+    def flow(self, peer):
+        if peer not in self.flows:
+            self.flows[peer] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.flows[peer].connect(("127.0.0.1", self.target))
+        return self.flows[peer]
+
+    def close(self):
+        os.close(self.stopped)
+        self.thread.join()
+        os.close(self.stop)
+        for sock in (self.listener, *self.flows.values()):
+            sock.close()
+
+
+class Through(Scenario):
+    """A client and a server of `load`, and a relay between them."""
+
+    middle = Middle
 
     def through(self, server, client, spoil=lambda direction, position, piece: piece):
         target = subprocess.Popen([LOAD, *server], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.addCleanup(target.stdout.close)
         self.addCleanup(target.wait)
         self.addCleanup(target.stdin.close)
-        middle = Middle(int(target.stdout.readline()), spoil)
+        middle = self.middle(int(target.stdout.readline()), spoil)
         self.addCleanup(middle.close)
         words = [LOAD, client[0], str(middle.port), *client[1:], "-t", "0.1"]
         # Its stdin stays open: the end of it would end the load.
@@ -191,6 +264,10 @@ class Notices(Scenario):
             options = {"capture_output": True, "text": True, "timeout": PATIENCE, "check": False}
             result = subprocess.run(words, stdin=nothing, **options)
         return result.returncode, json.loads(result.stdout.splitlines()[-1])
+
+
+class Notices(Through):
+    """The load generator tells wrong relays from right ones."""
 
     def test_a_right_one(self):
         for server, client in (
@@ -239,6 +316,164 @@ class Notices(Scenario):
             code, result = self.through(server, client, end)
             self.assertEqual(code, 1, (client, result))
             self.assertGreater(result["cut_short"] + result["reset"], 0, (client, result))
+
+
+class NoticesWebsockets(Through):
+    """What is no websocket, or not as it has to be."""
+
+    def spoiled(self, spoil, what, *client):
+        code, result = self.through(["echo", "-w"], [*(client or ["kept"]), "-w"], spoil)
+        self.assertEqual((code, result[what] > 0), (0 if what == "ok" else 1, True), result)
+        return result
+
+    @staticmethod
+    def answers(old, new):
+        """In what the server says, once."""
+        done = []
+
+        def spoil(direction, _, piece):
+            if not direction or done or old not in piece:
+                return piece
+            done.append(True)
+            return piece.replace(old, new, 1)
+
+        return spoil
+
+    def test_right_ones(self):
+        for client in (["kept", "-c", "3"], ["kept", "-b", "65536"], ["churn", "-c", "3"]):
+            result = self.spoiled(lambda direction, position, piece: piece, "ok", *client)
+            self.assertEqual(sum(result[kind] for kind in KINDS), 0)
+
+    def test_in_pieces(self):
+        """Every byte by itself, and the header of a frame too."""
+
+        class Slow(Middle):
+            def copy(self, direction, a, b):
+                b.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with contextlib.suppress(OSError):
+                    while piece := a.recv(1):
+                        b.sendall(piece)
+                    b.shutdown(socket.SHUT_WR)
+
+        self.middle = Slow
+        self.spoiled(None, "ok")
+
+    def test_wrong_handshakes(self):
+        for old, new in (
+            (b"101 Switching", b"200 Switching"),
+            (b"Accept: ", b"Accept: A"),
+            (b"Upgrade: websocket", b"Upgrade: websockets"),
+            (b"Connection: Upgrade", b"Connection: Upgraded"),
+            (b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"),
+            (b"\r\n\r\n", b"\r\n\r\n\x82\x00"),
+        ):
+            self.spoiled(self.answers(old, new), "wrong_ws")
+
+    def test_wrong_frames(self):
+        for new in (b"\x81\x40", b"\x82\xc0", b"\xc2\x40", b"\x09\x40"):  # text, masked, reserved, half a ping
+            self.spoiled(self.answers(b"\x82\x40", new), "wrong_ws")
+
+    def test_a_ping_is_answered(self):
+        pongs = []
+
+        def spoil(direction, position, piece):
+            if not direction and pongs == [None] and piece[:2] == b"\x8a\x82":
+                pongs[0] = bytes(a ^ b for a, b in zip(piece[2:4], piece[6:8]))
+                return piece[8:]
+            if not direction or pongs or piece[:1] != b"\x82":
+                return piece
+            pongs.append(None)
+            return b"\x89\x02hi" + piece
+
+        self.spoiled(spoil, "ok")
+        self.assertEqual(pongs, [b"hi"])
+
+    def test_an_end_without_close(self):
+        self.spoiled(lambda direction, position, piece: None if piece[:1] == b"\x88" else piece, "cut_short", "churn")
+
+
+class NoticesOfDatagrams(Through):
+    """Datagrams that are lost are counted; what is wrong with others is a failure."""
+
+    middle = MiddleOfDatagrams
+
+    def flow(self, mode, spoil, what, lost=0):
+        server = "echo" if mode == "kept" else "bulk"
+        code, result = self.through([server, "-u"], [mode, "-u"], spoil)
+        self.assertEqual((code, result[what] > 0), (0 if what == "ok" else 1, True), result)
+        self.assertEqual(result["lost"], lost, result)
+
+    @staticmethod
+    def once(direction, change):
+        """Do it to a bulk datagram, or a message that is not the first one."""
+        done = []
+
+        def spoil(way, count, piece):
+            if way != direction or count < 5 or done or len(piece) < 64:
+                return [piece]
+            done.append(True)
+            return change(piece)
+
+        return spoil
+
+    def test_right_ones(self):
+        for mode in ("kept", "up", "down"):
+            self.flow(mode, lambda direction, count, piece: [piece], "ok")
+
+    def test_lost(self):
+        for mode, direction in (("kept", 0), ("kept", 1), ("up", 0), ("down", 1)):
+            self.flow(mode, self.once(direction, lambda piece: []), "ok", lost=1)
+
+    def test_lost_at_the_end_of_a_batch(self):
+        """Nobody acknowledges, until somebody asks."""
+        for mode, direction in (("up", 0), ("down", 1)):
+            data = []
+
+            def spoil(way, _, piece):
+                if way == direction and len(piece) == 1400:
+                    data.append(None)
+                return [] if len(data) == 44 and len(piece) == 1400 else [piece]
+
+            self.flow(mode, spoil, "ok", lost=1)
+
+    def test_lost_words(self):
+        """The first of each kind has to be said again."""
+        for mode in ("up", "down"):
+            seen = set()
+
+            def spoil(direction, _, piece):
+                new = len(piece) < 64 and (direction, piece[0]) not in seen
+                seen.add((direction, piece[0]))
+                return [] if new else [piece]
+
+            self.flow(mode, spoil, "ok")
+            self.assertGreater(len(seen), 4)
+
+    def test_late(self):
+        """An answer that comes behind that to the repeated message."""
+        held = []
+
+        def spoil(direction, count, piece):
+            if not direction or count not in (5, 6):
+                return [piece]
+            held.append(piece)
+            return [] if count == 5 else held
+
+        self.flow("kept", spoil, "ok", lost=1)
+        self.assertEqual(held[0], held[1])
+
+    def test_changed(self):
+        for mode, direction in (("kept", 0), ("kept", 1), ("up", 0), ("down", 1)):
+            self.flow(mode, self.once(direction, lambda piece: [piece[:30] + bytes([piece[30] ^ 1]) + piece[31:]]),
+                      "wrong_bytes")
+
+    def test_another_length(self):
+        for mode, direction in (("kept", 1), ("up", 0), ("down", 1)):
+            self.flow(mode, self.once(direction, lambda piece: [piece[:-1]]), "wrong_bytes")
+
+    def test_twice(self):
+        for mode, direction in (("kept", 1), ("up", 0), ("down", 1)):
+            self.flow(mode, self.once(direction, lambda piece: [piece, piece]), "wrong_bytes")
 
 
 class NoticesTls(Scenario):

@@ -23,7 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FIXTURE_CONNECTORS = 6, WATCHDOG_MS = 20000 };
+enum { FIXTURE_CONNECTORS = 7, WATCHDOG_MS = 20000 };
 
 struct fixture {
 	struct cp_loop *loop;
@@ -47,7 +47,8 @@ static void fixture_watchdog(struct cp_timer *timer)
 static void fixture_start(void)
 {
 	static const struct cp_connector_def *const defs[FIXTURE_CONNECTORS] = {
-		&tcp_connector, &unix_connector, &exec_connector, &echo_connector, &discard_connector, &reject_connector,
+		&tcp_connector,  &udp_connector,     &unix_connector,   &exec_connector,
+		&echo_connector, &discard_connector, &reject_connector,
 	};
 	struct fixture *f = &fixture;
 	struct cp_error error = {0};

@@ -26,7 +26,7 @@ static inline void settings_start(void)
 
 static inline void settings_stop(void)
 {
-	tcp_settings_free(fixture.core.tcp);
+	socket_settings_free(fixture.core.tcp);
 	fixture.core.tcp = NULL;
 	report_deinit(&report);
 	fixture_stop();
@@ -34,7 +34,7 @@ static inline void settings_stop(void)
 
 /** Read the table [connpipe.tcp] of a configuration: from now on the connector has what it says. The settings before
  * are `*earlier`'s, if that is not NULL. */
-static inline void settings(const char *text, struct tcp_settings **earlier)
+static inline void settings(const char *text, struct socket_settings **earlier)
 {
 	struct config *config = config_read("/etc/connpipe", text, "c.toml", &report);
 	cr_assert(config, "%s", report.count ? report.entries[0].message : "");
@@ -42,7 +42,7 @@ static inline void settings(const char *text, struct tcp_settings **earlier)
 	if (earlier)
 		*earlier = fixture.core.tcp;
 	else
-		tcp_settings_free(fixture.core.tcp);
+		socket_settings_free(fixture.core.tcp);
 	fixture.core.tcp = tcp_settings_read(&core, table);
 	if (table)
 		cp_settings_finish(table);

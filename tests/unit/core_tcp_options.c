@@ -201,7 +201,7 @@ static void expect_listener(int fd, bool is_set)
 		cr_expect_gt(queue_length(fd), 5);
 }
 
-static void set_for_listeners(struct tcp_settings **earlier)
+static void set_for_listeners(struct socket_settings **earlier)
 {
 	char text[256];
 	snprintf(text, sizeof(text),
@@ -239,7 +239,7 @@ Test(core_tcp_options, both_families_of_a_listener_have_what_is_set)
 Test(core_tcp_options, a_listener_is_tuned_there_and_back)
 {
 	struct loop_back l;
-	struct tcp_settings *earlier;
+	struct socket_settings *earlier;
 	struct cp_error error;
 	const struct cp_address *address = address_of("tcp:127.0.0.1:0");
 	listen_on(&l, "tcp:127.0.0.1:0");
@@ -253,7 +253,7 @@ Test(core_tcp_options, a_listener_is_tuned_there_and_back)
 	expect_listener(fd, true);
 
 	settings("connpipe.tcp.splice = \"off\"", &earlier);
-	tcp_settings_free(earlier); /* the earlier load is gone when the next one's settings come */
+	socket_settings_free(earlier); /* the earlier load is gone when the next one's settings come */
 	l.listener->ops->tune(l.accepting.acceptor, address);
 	expect_listener(fd, false);
 	connect_to_it(&l);

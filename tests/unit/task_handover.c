@@ -1,55 +1,14 @@
 /* Connections that are handed over between workers while everything changes: in the moments that a load hits by chance
  * only. Workers are held at such a moment by a call that waits. */
-#include "task_fixture.h"
+#include "task_calls.h"
 
-#include "loop/loop.h"
 #include "task/balance.h"
 #include "task/main_state.h"
 #include "task/pipe.h"
 
 #include <sched.h>
 
-/* ---- Calls on other threads --------------------------------------------------------------------------------- */
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-
-static void set(bool *truth)
-{
-	pthread_mutex_lock(&lock);
-	*truth = true;
-	pthread_cond_broadcast(&changed);
-	pthread_mutex_unlock(&lock);
-}
-
-static void wait_for(const bool *truth)
-{
-	pthread_mutex_lock(&lock);
-	while (!*truth)
-		pthread_cond_wait(&changed, &lock);
-	pthread_mutex_unlock(&lock);
-}
-
-struct call {
-	void (*run)(struct cp_loop *loop, void *arg);
-	void *arg;
-	bool done;
-};
-
-static void run_call(struct cp_loop *loop, void *arg)
-{
-	struct call *call = arg;
-	call->run(loop, call->arg);
-	set(&call->done);
-}
-
-/** Run on the loop's thread, and wait for it. */
-static void call(struct cp_loop *loop, void (*run)(struct cp_loop *loop, void *arg), void *arg)
-{
-	struct call call = {run, arg, false};
-	cr_assert(cp_post(loop, run_call, &call));
-	wait_for(&call.done);
-}
+/* ---- Holding workers ---------------------------------------------------------------------------------------- */
 
 /** Holds a worker between `reached` and `open`. */
 struct gate {

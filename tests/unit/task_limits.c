@@ -29,12 +29,26 @@ static void leave(struct limits *limits, const char *source)
 Test(task_limits, in_all)
 {
 	struct limits *limits = limits_new();
-	cr_assert(limits_enter(limits, 2));
-	cr_assert(limits_enter(limits, 2));
-	cr_assert_not(limits_enter(limits, 2));
-	cr_assert_eq(limits_open(limits), 2, "the refused one is not counted");
-	limits_leave(limits);
-	cr_assert(limits_enter(limits, 2));
+	cr_assert(limits_enter(limits, LIMITS_CONNECTIONS, 2));
+	cr_assert(limits_enter(limits, LIMITS_CONNECTIONS, 2));
+	cr_assert_not(limits_enter(limits, LIMITS_CONNECTIONS, 2));
+	cr_assert_eq(limits_open(limits, LIMITS_CONNECTIONS), 2, "the refused one is not counted");
+	limits_leave(limits, LIMITS_CONNECTIONS);
+	cr_assert(limits_enter(limits, LIMITS_CONNECTIONS, 2));
+	limits_free(limits);
+}
+
+Test(task_limits, sessions_are_counted_for_themselves)
+{
+	struct limits *limits = limits_new();
+	cr_assert(limits_enter(limits, LIMITS_CONNECTIONS, 1));
+	cr_assert(limits_enter(limits, LIMITS_SESSIONS, 1));
+	cr_assert_not(limits_enter(limits, LIMITS_SESSIONS, 1));
+	limits_leave(limits, LIMITS_CONNECTIONS);
+	cr_assert_not(limits_enter(limits, LIMITS_SESSIONS, 1));
+	cr_assert(limits_enter(limits, LIMITS_SESSIONS, 0), "no limit");
+	cr_assert_eq(limits_open(limits, LIMITS_SESSIONS), 2);
+	cr_assert_eq(limits_open(limits, LIMITS_CONNECTIONS), 0);
 	limits_free(limits);
 }
 
@@ -160,8 +174,8 @@ static void *come_and_go(void *arg)
 			refused++;
 			continue;
 		}
-		limits_enter(limits, UINT32_MAX);
-		limits_leave(limits);
+		limits_enter(limits, LIMITS_CONNECTIONS, 0);
+		limits_leave(limits, LIMITS_CONNECTIONS);
 		limits_source_leave(limits, &source);
 	}
 	return (void *)refused;
@@ -175,7 +189,7 @@ Test(task_limits, nothing_drifts_between_threads)
 		cr_assert_eq(pthread_create(&threads[i], NULL, come_and_go, limits), 0);
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
-	cr_assert_eq(limits_open(limits), 0);
+	cr_assert_eq(limits_open(limits, LIMITS_CONNECTIONS), 0);
 	for (int i = 0; i < MOST; i++)
 		cr_assert_eq(enter(limits, "192.0.2.1", MOST, 0, 1000), CP_CAUSE_NONE);
 	cr_assert_eq(enter(limits, "192.0.2.1", MOST, 0, 1000), CP_CAUSE_SOURCE_LIMIT);

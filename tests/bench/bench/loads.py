@@ -16,7 +16,14 @@ MESSAGE = 64
 GB = 1e9
 IDLE_MOST = 9000
 IDLE_TLS = 2000
-WRONG = ("refused", "reset", "cut_short", "wrong_bytes", "wrong_tls", "other")
+IDLE_WS = 5000
+SEGMENT = 1400  # bytes of a datagram in bulk: load.h
+LONG = 65536  # a long message
+WRONG = ("refused", "reset", "cut_short", "wrong_bytes", "wrong_tls", "wrong_ws", "other")
+LOST_MOST, LOST_PART = 3, 1e-4  # datagrams that a round may lose: so many, or this part of them
+
+
+OVER = {"tcp": [], "udp": ["-u"], "ws": ["-w"]}  # for `load`
 
 
 @dataclass(frozen=True)
@@ -26,11 +33,12 @@ class Clients:
     mode: str
     connections: int
     way: str
+    message: int = MESSAGE
 
-    def words(self, port, seconds, subport):
-        words = [LOAD, self.mode, str(port), "-c", str(self.connections), "-t", str(seconds), "-g"]
+    def words(self, over, port, seconds, subport):
+        words = [LOAD, self.mode, str(port), "-c", str(self.connections), "-t", str(seconds), "-g", *OVER[over]]
         if self.mode in ("churn", "kept"):
-            words += ["-b", str(MESSAGE)] + (["-s", subport] if subport else [])
+            words += ["-b", str(self.message)] + (["-s", subport] if subport else [])
         return words + (["-e"] if self.way == "once" else [])
 
 
@@ -47,6 +55,9 @@ class Load:
     variants: tuple = ()
     realtime: bool = False
     tls: Tls = None
+    over: str = "tcp"
+    idle: int = 0  # connections that are open beside and silent
+    without: tuple = ()  # contenders that take no part
 
 
 TIMES = ("p50_us", "p99_us", "p999_us")
@@ -128,6 +139,26 @@ def handshake(what, spoken):
     return Load(name, about, "connection", clients, SPEED + TIMES, tls=spoken)
 
 
+def datagrams(load):
+    """The same load with datagrams: of flows instead of connections, counted instead of weighed."""
+    about = load.about.replace("connection", "flow").replace("bulk data", "aggregates of datagrams")
+    unit = "datagram" if load.unit == "GB" else load.unit
+    return replace(load, name="udp-" + load.name, about=about, unit=unit, variants=(), over="udp")
+
+
+def websockets(load, name, what, **changes):
+    return replace(load, name="ws-" + name, about=load.about + what, variants=(), over="ws", **changes)
+
+
+WS_LONG = replace(pingpong(4), clients=(Clients("kept", 4, "echo", LONG),))
+WS_LOADS = (
+    websockets(pingpong(50), "pingpong-50", ", messages of websockets, %d silent ones beside" % IDLE_WS, idle=IDLE_WS),
+    replace(websockets(WS_LONG, "64k-4", ""), about="messages of 64 KiB there and back on 4 websockets"),
+    websockets(IDLE, "idle", ": websockets", clients=(Clients("idle", IDLE_WS, "echo"),)),
+)
+# What a process that has ended did is counted for nobody: websockify has one for each connection.
+WS_CONNECT = websockets(connect(50), "connect-50", ": websockets", without=("websockify",))
+
 # Connecting comes last: the sockets that it leaves in TIME_WAIT expire a minute later, which is work for the kernel.
 LOADS = {
     load.name: load
@@ -148,6 +179,11 @@ LOADS = {
         under_tls(bulk("up", 4)),
         under_tls(bulk("down", 4)),
         TLS_IDLE,
+        datagrams(pingpong(1)),
+        datagrams(pingpong(50)),
+        datagrams(bulk("up", 4)),
+        datagrams(bulk("down", 4)),
+        *WS_LOADS,
         connect(1),
         connect(50, variants=("connpipe!",)),
         connect(50, workers=2),
@@ -158,6 +194,7 @@ LOADS = {
         handshake("ecdsa", Tls("1.2")),
         handshake("rsa", Tls("1.2", key="rsa")),
         handshake("resumed", Tls("1.2", resume=True)),
+        WS_CONNECT,
     )
 }
 
@@ -199,6 +236,15 @@ class Talker:
         said = self.process.stderr.read().decode(errors="replace").strip()
         return "%s ended with %d: %s" % (" ".join(self.words[1:]), self.process.wait(), said or "it said nothing")
 
+    def ready(self):
+        if self.hear(60) != "ready":
+            raise system.Failure("%s: not ready" % " ".join(self.words[1:]))
+
+    def survived(self):
+        """Have clients that were idle exchange once more, each of them."""
+        self.process.stdin.close()
+        self.result(60)
+
     def result(self, patience):
         """What a client counted; anything but success is a failure."""
         result = json.loads(self.hear(patience))
@@ -206,16 +252,25 @@ class Talker:
         if wrong or not result["ok"]:
             counts = ", ".join("%d %s" % (count, what.replace("_", " ")) for what, count in wrong.items())
             raise system.Failure("%s: %d ok, %s" % (" ".join(self.words[1:]), result["ok"], counts or "no failure"))
+        lost, units = result.get("lost", 0), max(result["ok"], result["bytes"] // SEGMENT)
+        if lost > max(LOST_MOST, units * LOST_PART):
+            raise system.Failure("%s: %d of %d datagrams lost" % (" ".join(self.words[1:]), lost, units))
         return result
 
 
 class Targets:
     """The servers behind the proxies. A context."""
 
-    WORDS = {"echo": ["echo"], "once": ["echo", "-e", "-b", str(MESSAGE)], "bulk": ["bulk"]}
+    WORDS = {
+        "tcp": {"echo": ["echo"], "once": ["echo", "-e", "-b", str(MESSAGE)], "bulk": ["bulk"]},
+        "udp": {"echo": ["echo", "-u"], "bulk": ["bulk", "-u"]},
+        "ws": {"echo": ["echo"]},
+        "opaque ws": {"echo": ["echo", "-w"]},
+    }
 
     def __init__(self):
         self.servers = {}
+        self.family = None
 
     def __enter__(self):
         return self
@@ -225,22 +280,23 @@ class Targets:
             server.close()
 
     def start(self, name):
-        if name in self.servers:
-            self.servers[name].close()
+        if (self.family, name) in self.servers:
+            self.servers[self.family, name].close()
         port = system.free_ports(1)[0]
-        self.servers[name] = Talker([LOAD, *self.WORDS[name], "-p", str(port)], None)
-        self.servers[name].port = int(self.servers[name].hear(10))
+        server = self.servers[self.family, name] = Talker([LOAD, *self.WORDS[self.family][name], "-p", str(port)], None)
+        server.port = int(server.hear(10))
 
     def ports(self):
-        return {name: server.port for name, server in self.servers.items()}
+        return {name: self.servers[self.family, name].port for name in self.WORDS[self.family]}
 
-    def place(self, cpus, realtime):
-        """Have them all run, and on these processors."""
-        for name in self.WORDS:
-            if name not in self.servers or self.servers[name].process.poll() is not None:
+    def place(self, load, contender, cpus):
+        """Have those run that are behind this contender in this load, on these processors."""
+        self.family = "opaque ws" if load.over == "ws" and contender.opaque else load.over
+        for name in self.WORDS[self.family]:
+            if (self.family, name) not in self.servers or self.servers[self.family, name].process.poll() is not None:
                 self.start(name)
-            pid = self.servers[name].process.pid
-            fifo = realtime and name == "echo"
+            pid = self.servers[self.family, name].process.pid
+            fifo = load.realtime and name == "echo"
             os.sched_setaffinity(pid, cpus)
             with contextlib.suppress(PermissionError):
                 policy = os.SCHED_FIFO if fifo else os.SCHED_OTHER
@@ -248,8 +304,11 @@ class Targets:
 
     def bulk_counts(self):
         """What the bulk server counted since it was asked before."""
-        self.servers["bulk"].tell()
-        return json.loads(self.servers["bulk"].hear(10))
+        server = self.servers.get((self.family, "bulk"))
+        if not server:
+            return {"received": 0, "sent": 0, "failed": 0}
+        server.tell()
+        return json.loads(server.hear(10))
 
 
 class Bench:
@@ -279,26 +338,43 @@ class Bench:
     def measure(self, load, proxy):
         if load.figures == ("memory",):
             return self.memory(load, proxy)
-        self.run(load, proxy, min(0.2, self.seconds / 4))  # to warm up
-        return self.run(load, proxy, self.seconds)
+        with contextlib.ExitStack() as stack:
+            idle = stack.enter_context(self.idle(load, proxy, load.idle)) if load.idle else None
+            self.run(load, proxy, min(0.2, self.seconds / 4))  # to warm up
+            found = self.run(load, proxy, self.seconds)
+            if idle:
+                idle.survived()
+            return found
 
     def clients(self, stack, load, proxy, seconds):
         started = []
         for i, clients in enumerate(load.clients):
-            words = clients.words(proxy.port(clients.way), seconds, proxy.contender.subport)
-            talker = Talker(words + self.tls_words(load, proxy.contender), self.placement(load)[1], load.realtime and i == 0)
+            words = clients.words(load.over, proxy.port(clients.way), seconds, proxy.contender.subport)
+            words += self.tls_words(load, proxy.contender)
+            talker = Talker(words, self.placement(load)[1], load.realtime and i == 0)
             stack.callback(talker.close)
             started.append(talker)
         for talker in started:
-            if talker.hear(60) != "ready":
-                raise system.Failure("%s: not ready" % " ".join(talker.words[1:]))
+            talker.ready()
         return started
+
+    @contextlib.contextmanager
+    def idle(self, load, proxy, connections):
+        """Connections that have exchanged a message and are silent."""
+        words = [LOAD, "idle", str(proxy.port("echo")), "-c", str(self.possible(connections, proxy)), *OVER[load.over]]
+        words += self.tls_words(load, proxy.contender)
+        with contextlib.closing(Talker(words, self.placement(load)[1])) as talker:
+            talker.ready()
+            yield talker
+
+    def possible(self, connections, proxy):
+        return min(connections, self.idle_connections, proxy.contender.idle_most or connections)
 
     def run(self, load, proxy, seconds):
         with contextlib.ExitStack() as stack:
             clients = self.clients(stack, load, proxy, seconds)
             self.targets.bulk_counts()
-            watch = system.Stopwatch(proxy.pids())
+            watch = system.Stopwatch(proxy.pids(), proxy.contender.forks)
             for client in clients:
                 client.tell()
             results = [client.result(seconds + 60) for client in clients]
@@ -307,11 +383,14 @@ class Bench:
         return figures(load, results, elapsed, own, total)
 
     def compare(self, load, results):
-        """The servers saw exactly the bytes that the clients sent, and the other way round."""
+        """The servers saw exactly the bytes that the clients sent, and the other way round. Of datagrams some may be
+        lost: then exactly those."""
         counts = self.targets.bulk_counts()
         moved = {"up": 0, "down": 0}
         for clients, result in zip(load.clients, results):
             moved[clients.mode] = moved.get(clients.mode, 0) + result["bytes"]
+            if clients.mode == "down":
+                moved["down"] += result.get("lost", 0) * SEGMENT
         for mode, counted in (("up", "received"), ("down", "sent")):
             if moved[mode] != counts[counted]:
                 raise system.Failure("clients moved %d bytes %s, servers %d" % (moved[mode], mode, counts[counted]))
@@ -320,23 +399,22 @@ class Bench:
 
     def memory(self, load, proxy):
         before = system.private_bytes(proxy.pids())
-        connections = min(load.clients[0].connections, self.idle_connections)
-        words = [LOAD, "idle", str(proxy.port("echo")), "-c", str(connections)]
-        words += self.tls_words(load, proxy.contender)
-        with contextlib.closing(Talker(words, self.placement(load)[1])) as client:
-            client.hear(60)
+        wanted = load.clients[0].connections
+        with self.idle(load, proxy, wanted) as talker:
             after = system.private_bytes(proxy.pids())
-            client.process.stdin.close()
-            client.result(60)  # they were all alive
-        return {"memory": (after - before) / connections}
+            talker.survived()
+        return {"memory": (after - before) / self.possible(wanted, proxy)}
 
 
 def figures(load, results, elapsed, own, total):
-    """CPU in microseconds an exchange or connection, in milliseconds a GB; rates a second."""
+    """CPU in microseconds an exchange, a connection or a datagram, in milliseconds a GB; rates a second."""
     moved = sum(result["bytes"] for result in results)
-    if load.unit == "GB" and not moved:
+    if load.unit in ("GB", "datagram") and not moved:
         raise system.Failure("no bytes were moved")
-    units, scale = (moved / GB, 1e3) if load.unit == "GB" else (results[0]["ok"], 1e6)
+    units, scale = {
+        "GB": (moved / GB, 1e3),
+        "datagram": (moved / SEGMENT, 1e6),
+    }.get(load.unit, (results[0]["ok"], 1e6))
     values = {"cpu": own / units * scale, "total": total / units * scale, "rate": units / results[-1]["seconds"]}
     values.update({name: results[0][name] for name in TIMES})
     values["busy"] = own / elapsed

@@ -1,7 +1,9 @@
 """The contenders: how each is configured and started. All log warnings at most, no connections, and have no timeout
-that could fire. Everything else is as they come, but for nginx's half_close: without it nginx drops what is still under
-way in one direction when the other one ends, and the loads notice."""
+that could fire. Everything else is as they come, but for what the loads would notice: without half_close nginx drops what
+is still under way in one direction when the other one ends, and without larger buffers for UDP ports all would lose what
+four flows send at once."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -16,14 +18,17 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.ab
 CONNPIPE = os.path.abspath(os.environ.get("CONNPIPE") or os.path.join(TOP, "build", "connpipe"))
 TOOLS = os.path.join(os.path.dirname(CONNPIPE), "tests")
 SUBPORT = "bench"
+WEBSOCKIFY_IDLE = 100  # it forks for each websocket, and each process has 3 MB of its own
 NGINX_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
 
 @dataclass(frozen=True)
 class Way:
-    """One port that a proxy relays, and what is behind it."""
+    """One port that a proxy relays, and what is behind it: `over` "tcp", "udp", or "ws" (and TCP, unless the proxy passes
+    websockets on unread)."""
 
     name: str
+    over: str
     port: int
     target: int
 
@@ -34,9 +39,17 @@ class Contender:
     name = ""
     variant_of = None
     label = ""
+    over = ("tcp",)
     subport = None
     tls = True
+    opaque = False  # passes websockets on unread: a server of websockets has to be behind it
+    optional = False  # left out if it is missing
+    forks = False  # for each connection
+    idle_most = None  # connections that it can hold
     silent_end = False  # ends a direction under TLS without close_notify
+
+    def takes(self, load):
+        return load.over in self.over and (self.tls or not load.tls) and self.name not in load.without
 
     def missing(self):
         """What has to be done before it can run, or None."""
@@ -64,8 +77,10 @@ def write(directory, name, text):
 
 class Connpipe(Contender):
     name = "connpipe"
+    over = ("tcp", "udp", "ws")
     program = CONNPIPE
-    key = "tcp:$4:%d"
+    key = "%s:$4:%d"
+    udp = '[connpipe.udp]\nreceive_buffer = "4MiB"\n'
     site = """[site]
 type = "tls"
 certificate = "%s"
@@ -89,7 +104,9 @@ groups = "%s"
         if certificate:
             key = "tls(site)+" + key
             site = self.site % (certificate.path, certificate.key, certificate.cipher, tls.SUITE, tls.GROUP)
-        routes = "".join('"%s" = "tcp:$4:%d"\n' % (key % way.port, way.target) for way in ways)
+        route = '"%s" = "%s:$4:%d"\n'
+        behind = {"tcp": "tcp", "udp": "udp", "ws": "tcp"}
+        routes = "".join(route % (key % (way.over, way.port), behind[way.over], way.target) for way in ways)
         write(
             directory,
             "config.toml",
@@ -98,11 +115,11 @@ workers = %d
 log = { level = "warn" }
 admin = "off"
 limits = { connections = %d }
-%s[bench]
+%s%s[bench]
 type = "table"
 [bench.routes]
 %s"""
-            % (workers, descriptors // 2, site, routes),
+            % (workers, descriptors // 2, self.udp if ways[0].over == "udp" else "", site, routes),
         )
         return [self.program, "--config", directory]
 
@@ -112,7 +129,7 @@ class ConnpipeSubport(Connpipe):
     variant_of = "connpipe"
     label = "(subport)"
     subport = SUBPORT
-    key = "tcp:$4:%d!" + SUBPORT
+    key = "%s:$4:%d!" + SUBPORT
 
 
 class Before(Connpipe):
@@ -173,8 +190,34 @@ class HAProxySplice(HAProxy):
     extra = "  option splice-auto\n"
 
 
+NGINX_STREAM = """stream {
+  proxy_timeout %s;
+  proxy_connect_timeout 10s;
+  proxy_half_close on;
+%s%s}
+"""
+# The directories are for what is never done here, but nginx makes them.
+NGINX_HTTP = """http {
+  access_log off;
+  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
+  proxy_http_version 1.1;
+  proxy_set_header Upgrade $http_upgrade;
+  proxy_set_header Connection upgrade;
+  proxy_read_timeout 1h;
+  proxy_send_timeout 1h;
+  proxy_connect_timeout 10s;
+%s}
+"""
+
+
 class Nginx(Contender):
     name = "nginx"
+    over = ("tcp", "udp", "ws")
+    opaque = True
     silent_end = True
 
     def missing(self):
@@ -198,10 +241,20 @@ class Nginx(Contender):
   ssl_protocols TLSv1.2 TLSv1.3;
 """ % words
 
-    def prepare(self, directory, ways, workers, descriptors, certificate):
+    def stream(self, ways, certificate):
         server = "  server { listen 127.0.0.1:%d%s; proxy_pass 127.0.0.1:%d; }\n"
-        servers = "".join(server % (way.port, " ssl" if certificate else "", way.target) for way in ways)
+        words = {"tcp": " ssl" if certificate else "", "udp": " udp rcvbuf=4m"}
+        servers = "".join(server % (way.port, words[way.over], way.target) for way in ways)
+        timeout = "30s" if ways[0].over == "udp" else "1h"
+        return NGINX_STREAM % (timeout, self.settings(certificate), servers)
+
+    def http(self, ways):
+        server = "  server { listen 127.0.0.1:%d; location / { proxy_pass http://127.0.0.1:%d; } }\n"
+        return NGINX_HTTP % "".join(server % (way.port, way.target) for way in ways)
+
+    def prepare(self, directory, ways, workers, descriptors, certificate):
         module = "load_module %s;\n" % NGINX_MODULE if os.path.exists(NGINX_MODULE) else ""
+        block = self.http(ways) if ways[0].over == "ws" else self.stream(ways, certificate)
         path = write(
             directory,
             "nginx.conf",
@@ -212,19 +265,35 @@ worker_rlimit_nofile %d;
 error_log stderr warn;
 pid %s/nginx.pid;
 events { worker_connections %d; }
-stream {
-  proxy_timeout 1h;
-  proxy_connect_timeout 10s;
-  proxy_half_close on;
-%s%s}
-"""
-            % (workers, descriptors, directory, descriptors - 200, self.settings(certificate), servers),
+%s"""
+            % (workers, descriptors, directory, descriptors - 200, block),
         )
         return [shutil.which("nginx"), "-e", "stderr", "-p", directory, "-c", path]
 
 
+class Websockify(Contender):
+    name = "websockify"
+    over = ("ws",)
+    optional = True
+    forks = True
+    idle_most = WEBSOCKIFY_IDLE
+
+    def missing(self):
+        return None if shutil.which("websockify") else "there is no websockify: install it (apt-get install websockify)"
+
+    def version(self):
+        with contextlib.suppress(OSError), open(shutil.which("websockify"), encoding="utf-8") as script:
+            found = re.search(r"websockify==([\w.]+)", script.read())
+            return found and found[1]
+
+    def prepare(self, directory, ways, workers, descriptors, certificate):
+        [way] = ways
+        return [shutil.which("websockify"), "127.0.0.1:%d" % way.port, "127.0.0.1:%d" % way.target]
+
+
 class Floor(Contender):
     name = "floor"
+    over = ("tcp", "udp")
     tls = False
 
     def missing(self):
@@ -232,20 +301,35 @@ class Floor(Contender):
 
     def prepare(self, directory, ways, workers, descriptors, certificate):
         pairs = [str(number) for way in ways for number in (way.port, way.target)]
-        return [os.path.join(TOOLS, "floor"), "-w", str(workers), *pairs]
+        kind = ["-u"] if ways[0].over == "udp" else ["-w", str(workers)]
+        return [os.path.join(TOOLS, "floor"), *kind, *pairs]
 
 
-CONTENDERS = {c.name: c for c in (Connpipe(), ConnpipeSubport(), HAProxy(), HAProxySplice(), Nginx(), Floor())}
+ALL = (Connpipe(), ConnpipeSubport(), HAProxy(), HAProxySplice(), Nginx(), Websockify(), Floor())
+CONTENDERS = {contender.name: contender for contender in ALL}
 MAIN = [name for name, contender in CONTENDERS.items() if not contender.variant_of]
+
+
+def accepts(port):
+    socket.create_connection(("127.0.0.1", port), 1).close()
+
+
+def answers(port):
+    """All servers of `load` give back a datagram of one byte."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(1)
+        client.connect(("127.0.0.1", port))
+        client.send(b"?")
+        client.recv(1)
 
 
 class Running:
     """A contender that runs, in a directory of its own. A context: it ends with it."""
 
-    def __init__(self, contender, directory, targets, workers, cpus, descriptors, certificate=None):
+    def __init__(self, contender, directory, over, targets, workers, cpus, descriptors, certificate=None):
         self.contender = contender
         ports = system.free_ports(len(targets))
-        self.ways = [Way(name, port, target) for (name, target), port in zip(targets.items(), ports)]
+        self.ways = [Way(name, over, port, target) for (name, target), port in zip(targets.items(), ports)]
         self.log = os.path.join(directory, "log")
         words = contender.prepare(directory, self.ways, workers, descriptors, certificate)
         environment = {**os.environ, "OPENSSL_CONF": write(directory, "openssl.cnf", tls.OPENSSL_CONF)}
@@ -256,7 +340,7 @@ class Running:
     def __enter__(self):
         try:
             for way in self.ways:
-                self.wait(way.port)
+                self.wait(way)
         except BaseException:
             self.__exit__()
             raise
@@ -271,14 +355,14 @@ class Running:
     def pids(self):
         return system.family(self.process.pid)
 
-    def wait(self, port, patience=10):
-        """Until it accepts."""
+    def wait(self, way, patience=10):
+        """Until it relays."""
         deadline = time.monotonic() + patience
         while True:
             if self.process.poll() is not None:
                 raise system.Failure("%s ended: %s" % (self.contender.name, self.said()))
             try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
+                (answers if way.over == "udp" else accepts)(way.port)
                 return
             except OSError:
                 if time.monotonic() > deadline:

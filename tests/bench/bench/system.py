@@ -76,17 +76,17 @@ def family(pid):
     return found
 
 
-def processor_seconds(pids):
-    """What the scheduler counted for all threads of these processes."""
+def processor_seconds(pid):
+    """What the scheduler counted for all threads of a process; None if it is gone."""
+    paths = glob.glob("/proc/%d/task/*/schedstat" % pid)
     total = 0
-    for pid in pids:
-        paths = glob.glob("/proc/%d/task/*/schedstat" % pid)
-        if not paths:
-            raise Failure("process %d is gone" % pid)
+    try:
         for path in paths:
             with open(path, encoding="ascii") as schedstat:
                 total += int(schedstat.read().split()[0])
-    return total / 1e9
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return total / 1e9 if paths else None
 
 
 def private_bytes(pids):
@@ -109,19 +109,29 @@ def idle_seconds():
 
 
 class Stopwatch:
-    """Processor time of some processes, and of the whole machine, between two moments."""
+    """Processor time of some processes, and of the whole machine, between two moments. `may_end`: those that end
+    meanwhile are left out; they are about to end when it begins."""
 
-    def __init__(self, pids):
-        self.pids = pids
-        self.began = (time.monotonic(), idle_seconds(), processor_seconds(pids))
+    def __init__(self, pids, may_end=False):
+        self.may_end = may_end
+        self.before = {pid: processor_seconds(pid) for pid in pids}
+        self.began = (time.monotonic(), idle_seconds())
 
     def stop(self):
         """Returns (elapsed, of these processes, of the machine) in seconds. What the kernel says about idle time is in
         steps, and late: the machine did at least what these processes did."""
-        own = processor_seconds(self.pids) - self.began[2]
+        own = sum(self.used(pid) for pid in self.before)
         elapsed = time.monotonic() - self.began[0]
         idle = idle_seconds() - self.began[1]
         return elapsed, own, max(elapsed * os.cpu_count() - idle, own)
+
+    def used(self, pid):
+        before, now = self.before[pid], processor_seconds(pid)
+        if before is not None and now is not None:
+            return now - before
+        if not self.may_end:
+            raise Failure("process %d is gone" % pid)
+        return 0
 
 
 def busy_part(seconds=0.5):

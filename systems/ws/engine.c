@@ -1,0 +1,281 @@
+/* Contexts of libwebsockets, one for each worker.
+ *
+ * libwebsockets is one for the process: its allocator and its log are set once, and contexts have to be made one after
+ * another on one thread. So there are statics here, written by the main task when the first generation is loaded, and
+ * only read afterwards. A worker's engine is the worker's own from then on. It is counted by the loads that use it, and
+ * ends with the last one, which is when the worker ends; it stays over every reload, since ending a context ends its
+ * connections.
+ *
+ * There is no TLS in these contexts: see ws.h. */
+#include "engine.h"
+
+#include <connpipe/log.h>
+#include <connpipe/loop.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum {
+	HANDSHAKE_S = 3600, /* libwebsockets' own patience with handshakes: time is kept by who asks for one */
+	BLOCKS_MOST = 8,
+	BLOCK_LEAST = 65536,
+	BACKLOG = 128,
+	RECEIVE_ROOM = LWS_PRE + 256,
+};
+
+static struct ws_engine *engines;
+static uint32_t engine_count;
+
+struct ws_engine *engine_of(const struct cp_loop *loop)
+{
+	uint32_t index = cp_loop_index(loop);
+	return index < engine_count ? &engines[index] : NULL;
+}
+
+struct ws_engine *engine_of_wsi(struct lws *wsi)
+{
+	return lws_context_user(lws_get_context(wsi));
+}
+
+/* ---- Memory ------------------------------------------------------------------------------------------------- */
+
+/* Large blocks that were allocated while a context is made; see give_back(). Main task. */
+static struct {
+	char *at;
+	size_t size;
+} blocks[BLOCKS_MOST];
+static unsigned block_count;
+static bool making;
+
+/** The memory of libwebsockets. Its own allocator counts in a variable that all threads write.
+ *
+ * Each accepting connection has a buffer of its protocol's rx_buffer_size, "rx_ubuf", which decides how much is read at
+ * once. Payload never gets there (it is handed out where it was read); only control frames do, which have 125 bytes at
+ * most. So that much is all that it gets: with 64 KiB reads, idle connections would else cost 64 KiB. */
+static void *on_allocate(void *old, size_t size, const char *why)
+{
+	if (size == 0) {
+		free(old);
+		return NULL;
+	}
+#if LWS_LIBRARY_VERSION_NUMBER < 4002000
+	if (!old && size > RECEIVE_ROOM && strcmp(why, "rx_ubuf") == 0)
+		size = RECEIVE_ROOM;
+#endif
+	void *block = realloc(old, size);
+	if (making && block && size >= BLOCK_LEAST && block_count < BLOCKS_MOST) {
+		blocks[block_count].at = block;
+		blocks[block_count++].size = size;
+	}
+	return block;
+}
+
+/** Give back the pages of tables that nothing was written to but zeros. A context has tables with a place for each
+ * descriptor that the process may ever have, 16 bytes each, zeroed by writing: 16 MiB with a limit of a million.
+ * Reading a page that was given back gives zeros. (Where pages are larger than 4 KiB, madvise() refuses, and nothing is
+ * gained.) */
+static void give_back(void)
+{
+	static const char zeros[4096];
+	for (unsigned i = 0; i < block_count; i++) {
+		char *at = (char *)(((uintptr_t)blocks[i].at + sizeof(zeros) - 1) & ~(uintptr_t)(sizeof(zeros) - 1));
+		char *end = blocks[i].at + blocks[i].size - sizeof(zeros), *first = at;
+		for (; at <= end; at += sizeof(zeros)) {
+			if (memcmp(at, zeros, sizeof(zeros)) == 0)
+				continue;
+			madvise(first, (size_t)(at - first), MADV_DONTNEED);
+			first = at + sizeof(zeros);
+		}
+		madvise(first, (size_t)(at - first), MADV_DONTNEED);
+	}
+	block_count = 0;
+}
+
+/* ---- Log ---------------------------------------------------------------------------------------------------- */
+
+/** What peers do wrong is told by the pipes. `calling service` is a remainder of somebody's debugging. */
+static void on_log(int level, const char *line)
+{
+	size_t length = strcspn(line, "\n");
+	(void)level;
+	if (cp_log_enabled(CP_DEBUG) && !strstr(line, "calling service"))
+		cp_log(CP_DEBUG, "ws", "libwebsockets: %.*s", (int)length, line);
+}
+
+/* ---- Connecting --------------------------------------------------------------------------------------------- */
+
+/* libwebsockets makes the connections of its connecting sides itself, and has no function that takes one. But it can
+ * connect to a unix socket, which succeeds or fails at once, and then calls back (WSI_CREATE) before it sends anything.
+ * So it is given the address of a socket that listens here, and in that callback its descriptor becomes the real one.
+ * It is an abstract address that the kernel chooses; what others may connect to it is dropped. */
+
+static int listener_open(struct ws_engine *engine)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	socklen_t length = sizeof(name);
+	engine->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (engine->listener < 0 || bind(engine->listener, (struct sockaddr *)&name, sizeof(name.sun_family)) < 0 ||
+		listen(engine->listener, BACKLOG) < 0 || getsockname(engine->listener, (struct sockaddr *)&name, &length) < 0)
+		return -1;
+	snprintf(engine->address, sizeof(engine->address), "+@%.*s",
+			 (int)(length - offsetof(struct sockaddr_un, sun_path)) - 1, name.sun_path + 1);
+	return 0;
+}
+
+static void listener_empty(struct ws_engine *engine)
+{
+	int fd;
+	while ((fd = accept4(engine->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+		close(fd);
+}
+
+int engine_replace(struct ws_engine *engine, struct lws *wsi, int fd)
+{
+	int result = dup3(fd, lws_get_socket_fd(wsi), O_CLOEXEC) < 0 ? cp_err_from_errno(errno) : CP_OK;
+	close(fd);
+	listener_empty(engine);
+	return result;
+}
+
+/* ---- Contexts ----------------------------------------------------------------------------------------------- */
+
+/* `tx_packet_size` is how much is sent at once; 0 means that it copies. */
+static const struct lws_protocols accepting_protocols[] = {
+	{.name = ENGINE_ACCEPTING,
+	 .callback = stream_callback,
+	 .rx_buffer_size = ENGINE_READ,
+	 .tx_packet_size = ENGINE_SCRATCH},
+	{.name = NULL},
+};
+static const struct lws_protocols connecting_protocols[] = {
+	{.name = ENGINE_CONNECTING,
+	 .callback = stream_callback,
+	 .rx_buffer_size = ENGINE_READ_OUT,
+	 .tx_packet_size = ENGINE_SCRATCH},
+	{.name = NULL},
+};
+/* No pings of its own: they would be in a sorted list of all connections, to which adding takes time in proportion. */
+static const lws_retry_bo_t no_pings;
+
+static struct lws_vhost *vhost_new(struct ws_engine *engine, const char *name, int port,
+								   const struct lws_protocols *protocols)
+{
+	struct lws_context_creation_info info = {
+		.vhost_name = name,
+		.port = port,
+		.protocols = protocols,
+		.retry_and_idle_policy = &no_pings,
+		.alpn = "http/1.1",
+	};
+	return lws_create_vhost(engine->context, &info);
+}
+
+static void engine_destroy(struct ws_engine *engine)
+{
+	if (engine->context)
+		lws_context_destroy(engine->context);
+	evlib_free(engine->evlib);
+	free(engine->scratch);
+	if (engine->listener >= 0)
+		close(engine->listener);
+	*engine = (struct ws_engine){.listener = -1};
+}
+
+static int failed(const char *what, struct cp_error *error)
+{
+	return cp_error_set(error, CP_EIO, NULL, "websockets are not possible: %s", what);
+}
+
+static int context_create(struct ws_engine *engine, struct cp_error *error)
+{
+	struct lws_context_creation_info info = {
+		.port = CONTEXT_PORT_NO_LISTEN_SERVER,
+		.options = LWS_SERVER_OPTION_EXPLICIT_VHOSTS,
+		.pt_serv_buf_size = ENGINE_READ + LWS_PRE,
+		.max_http_header_data2 = WS_HEAD_MOST,
+		.timeout_secs = HANDSHAKE_S,
+		.retry_and_idle_policy = &no_pings,
+		.user = engine,
+	};
+	evlib_use(engine->evlib, &info);
+	making = true;
+	engine->context = lws_create_context(&info);
+	making = false;
+	give_back();
+	if (!engine->context)
+		return failed("libwebsockets cannot be started; is its package libwebsockets-evlib-ev installed?", error);
+	if (!evlib_was_found(engine->evlib))
+		return failed("libwebsockets found another libev than connpipe's own", error);
+	engine->accepting = vhost_new(engine, "accepting", CONTEXT_PORT_NO_LISTEN_SERVER, accepting_protocols);
+	engine->connecting = vhost_new(engine, "connecting", CONTEXT_PORT_NO_LISTEN, connecting_protocols);
+	if (!engine->accepting || !engine->connecting)
+		return failed("libwebsockets has no memory", error);
+	lws_cancel_service(engine->context); /* it finishes its preparations when it is woken up */
+	return CP_OK;
+}
+
+static int engine_create(struct ws_engine *engine, struct cp_error *error)
+{
+	*engine = (struct ws_engine){.listener = -1, .evlib = evlib_new(), .scratch = malloc(LWS_PRE + ENGINE_SCRATCH)};
+	if (!engine->evlib || !engine->scratch)
+		return cp_error_set(error, CP_ENOMEM, NULL, "out of memory");
+	if (listener_open(engine) < 0)
+		return cp_error_set(error, cp_err_from_errno(errno), NULL, "cannot make a unix socket: %s", strerror(errno));
+	return context_create(engine, error);
+}
+
+static void destroy_all(void)
+{
+	for (uint32_t i = 0; i < engine_count; i++)
+		engine_destroy(&engines[i]);
+	free(engines);
+	engines = NULL;
+	engine_count = 0;
+}
+
+int ws_engines_start(struct cp_system *core, struct cp_error *error)
+{
+	uint32_t count = cp_worker_count();
+	if (engines || count == 0 || (core && cp_system_checking(core)))
+		return CP_OK;
+	engines = calloc(count, sizeof(*engines));
+	if (!engines)
+		return cp_error_set(error, CP_ENOMEM, NULL, "out of memory");
+	lws_set_allocator(on_allocate);
+	lws_set_log_level(LLL_ERR | LLL_WARN, on_log);
+	int result = CP_OK;
+	for (; engine_count < count && result == CP_OK; engine_count++)
+		result = engine_create(&engines[engine_count], error);
+	if (result != CP_OK)
+		destroy_all();
+	return result;
+}
+
+/* ---- Use ---------------------------------------------------------------------------------------------------- */
+
+int ws_engine_use(struct cp_loop *loop, struct cp_error *error)
+{
+	struct ws_engine *engine = engine_of(loop);
+	if (!engine || !engine->context)
+		return cp_error_set(error, CP_EINVAL, NULL, "there is no websocket engine on this worker");
+	if (engine->users++ == 0) {
+		engine->loop = loop;
+		evlib_attach(engine->evlib, loop);
+	}
+	return CP_OK;
+}
+
+void ws_engine_leave(struct cp_loop *loop)
+{
+	struct ws_engine *engine = engine_of(loop);
+	if (engine && engine->users && --engine->users == 0)
+		engine_destroy(engine);
+}
