@@ -10,7 +10,8 @@
 #include <stdlib.h>
 
 static const struct cp_connector_def *const connectors[] = {
-	&tcp_connector, &udp_connector, &unix_connector, &exec_connector, &echo_connector, &discard_connector, &reject_connector,
+	&tcp_connector,  &udp_connector,     &unix_connector,   &exec_connector,
+	&echo_connector, &discard_connector, &reject_connector,
 };
 
 /** One of the tables in [connpipe] that are the core system's. @return NULL: it is not there, or no table */

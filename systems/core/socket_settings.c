@@ -105,7 +105,7 @@ const char *settings_kind_text(const struct cp_settings *value)
 }
 
 bool settings_read_duration(const struct cp_settings *value, uint64_t unit, uint64_t most, const char *expected,
-						  int *number)
+							int *number)
 {
 	uint64_t milliseconds;
 	if (settings_is_text(value, "off")) {
@@ -233,8 +233,7 @@ static const struct cp_address *read_address(const struct reading *reading, stru
 	return NULL;
 }
 
-static void read_entry(const struct reading *reading, struct socket_settings *settings,
-					   const struct cp_settings *table)
+static void read_entry(const struct reading *reading, struct socket_settings *settings, const struct cp_settings *table)
 {
 	if (!cp_settings_want(table, CP_SETTINGS_TABLE))
 		return;
@@ -288,6 +287,7 @@ struct socket_settings *socket_settings_read(const struct socket_settings_def *d
 	const struct cp_settings *entries = cp_settings_get(table, "address");
 	if (entries && cp_settings_want(entries, CP_SETTINGS_TABLE))
 		read_entries(&reading, settings, entries);
+	cp_settings_finish(table);
 	if (settings->count > 0 || !settings->all_default)
 		return settings;
 	socket_settings_free(settings);

@@ -23,7 +23,8 @@ struct socket_settings_def {
 
 struct socket_settings;
 
-/** Read a connector's table. What is wrong goes to the report of the load. Main task, while the core system links.
+/** Read all of a connector's table. What is wrong goes to the report of the load. Main task, while the core system
+ * links.
  * @param table  NULL: it is not there
  * @return NULL: nothing is set anywhere */
 struct socket_settings *socket_settings_read(const struct socket_settings_def *def, struct cp_system *core,

@@ -34,8 +34,8 @@
 #include <unistd.h>
 
 struct tcp_listener {
-	struct cp_listener base; /* first */
-	struct endpoints endpoints; /* sockets that a worker has taken are -1. Each worker touches its own */
+	struct cp_listener base;          /* first */
+	struct endpoints endpoints;       /* sockets that a worker has taken are -1. Each worker touches its own */
 	atomic_int guards[ENDPOINTS_MAX]; /* -1: none; the first worker that listens closes it */
 	char *name;
 	struct tcp_options options; /* that the sockets were bound with */

@@ -74,12 +74,14 @@ static void read_keepalive(const struct cp_settings *value, struct tcp_options *
 
 static void read_user_timeout(const struct cp_settings *value, struct tcp_options *options)
 {
-	settings_read_duration(value, 1, INT32_MAX, "\"off\" or a duration from \"1ms\" to \"24d\"", &options->user_timeout);
+	settings_read_duration(value, 1, INT32_MAX, "\"off\" or a duration from \"1ms\" to \"24d\"",
+						   &options->user_timeout);
 }
 
 static void read_defer_accept(const struct cp_settings *value, struct tcp_options *options)
 {
-	settings_read_duration(value, 1000, DEFER_MOST, "\"off\" or a duration from \"1s\" to \"1h\"", &options->defer_accept);
+	settings_read_duration(value, 1000, DEFER_MOST, "\"off\" or a duration from \"1s\" to \"1h\"",
+						   &options->defer_accept);
 }
 
 static void read_fast_open(const struct cp_settings *value, struct tcp_options *options)

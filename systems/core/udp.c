@@ -66,8 +66,7 @@ static bool met_itself(int fd, const struct cp_peer *peer)
 /** The early bytes are one datagram. */
 static void send_early(struct cp_open *open)
 {
-	unsigned flags = 0;
-	if (open->early_count > 0 && cp_stream_writev(open->stream, open->early, open->early_count, flags) >= 0)
+	if (open->early_count > 0 && cp_stream_writev(open->stream, open->early, open->early_count, 0) >= 0)
 		open->early_sent = udp_length(open->early, open->early_count);
 }
 
@@ -76,10 +75,10 @@ static int try_address(struct cp_open *open, const struct cp_ip *ip)
 {
 	const struct udp_options *options = udp_options_for(open->address);
 	struct cp_peer peer = {.ip = *ip, .port = (uint16_t)open->address->fields.at[UDP_PORT].value.as.u};
-	int fd, itself = -1;
+	int fd;
 	int result = socket_connected(options, &peer, &fd, &open->error);
-	if (result == CP_OK && met_itself(fd, &peer)) { /* as long as that has the port, another one does not get it */
-		itself = fd;
+	if (result == CP_OK && met_itself(fd, &peer)) {
+		int itself = fd; /* as long as this has the port, another one does not get it */
 		result = socket_connected(options, &peer, &fd, &open->error);
 		close(itself);
 	}

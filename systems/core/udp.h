@@ -54,8 +54,7 @@ int udp_options_change(const struct udp_options *was, const struct udp_options *
 					   struct cp_error *error);
 /** Whether the kernel would let a socket have them; found out on a socket of its own.
  * @param refused  set to the key that it refuses; may be NULL */
-int udp_options_try(const struct udp_options *options, const char *where, const char **refused,
-					struct cp_error *error);
+int udp_options_try(const struct udp_options *options, const char *where, const char **refused, struct cp_error *error);
 
 /* ---- What all udp sockets of a worker share: udp_worker.c ---------------------------------------------------- */
 

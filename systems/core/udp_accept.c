@@ -52,8 +52,7 @@ static void call_later(struct udp_acceptor *acceptor);
 
 static void on_call(struct cp_deferred *deferred)
 {
-	struct udp_acceptor *acceptor =
-		(struct udp_acceptor *)((char *)deferred - offsetof(struct udp_acceptor, call));
+	struct udp_acceptor *acceptor = (struct udp_acceptor *)((char *)deferred - offsetof(struct udp_acceptor, call));
 	for (int i = 0; i < CALLS_MOST && acceptor->waiting && can_call(acceptor); i++)
 		acceptor->ready(&acceptor->base, acceptor->arg);
 	call_later(acceptor);

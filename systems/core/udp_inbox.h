@@ -14,7 +14,7 @@ enum {
 /** What is left of one read of the socket: one datagram, or several of `segment` bytes, the last of which may be
  * shorter. */
 struct udp_slice {
-	const char *at;   /* NULL: nothing */
+	const char *at; /* NULL: nothing */
 	uint32_t length;
 	uint16_t segment; /* 0: it is one */
 	uint16_t piece;   /* bytes left of one that was read in part */
@@ -23,7 +23,7 @@ struct udp_slice {
 struct udp_queued;
 
 struct udp_inbox {
-	struct udp_slice now;     /* what is read next: lent, or of the first that is queued */
+	struct udp_slice now; /* what is read next: lent, or of the first that is queued */
 	struct udp_queued *first, *last;
 	uint32_t bytes;
 	uint16_t count;
@@ -48,7 +48,8 @@ uint32_t udp_inbox_keep(struct udp_inbox *inbox, struct udp_worker *worker);
 uint32_t udp_inbox_put(struct udp_inbox *inbox, struct udp_worker *worker, const char *at, size_t length,
 					   unsigned segment);
 
-/** cp_stream_ops.read of what is there; not for an empty inbox. Sets CP_READ_MORE or the size of segments in `hints`. */
+/** cp_stream_ops.read of what is there; not for an empty inbox. Sets CP_READ_MORE or the size of segments in `hints`.
+ */
 size_t udp_inbox_read(struct udp_inbox *inbox, struct udp_worker *worker, const struct iovec *vec, int count,
 					  unsigned *hints);
 

@@ -14,9 +14,8 @@ enum {
 };
 
 /** Beside a datagram: IP_PKTINFO or IPV6_PKTINFO, UDP_GRO. */
-union control {
-	struct cmsghdr align;
-	char room[CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int))];
+struct control {
+	_Alignas(struct cmsghdr) char room[CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int))];
 };
 
 struct udp_batch {
@@ -24,7 +23,7 @@ struct udp_batch {
 	struct mmsghdr messages[UDP_BATCH];
 	struct iovec vectors[UDP_BATCH];
 	struct sockaddr_in6 names[UDP_BATCH]; /* or a struct sockaddr_in */
-	union control controls[UDP_BATCH];
+	struct control controls[UDP_BATCH];
 	char bytes[UDP_BATCH * STRIDE]; /* pages that are never used are never there */
 };
 
@@ -145,7 +144,7 @@ bool udp_received(const struct udp_worker *worker, int index, struct udp_receive
 
 ssize_t udp_receive_one(int fd, const struct iovec *vec, int count, unsigned *segment)
 {
-	union control control;
+	struct control control;
 	struct msghdr header = {
 		.msg_iov = (struct iovec *)vec,
 		.msg_iovlen = (size_t)count,

@@ -13,10 +13,7 @@ enum { SEGMENTS_MOST = 64 }; /* UDP_MAX_SEGMENTS of older kernels */
 /** Where to, and what goes beside the bytes: the address to send from, the size of segments. */
 struct outgoing {
 	struct sockaddr_in6 name; /* or a struct sockaddr_in */
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(uint16_t))];
-	} control;
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(uint16_t))];
 	size_t control_length;
 	socklen_t name_length;
 };
@@ -40,7 +37,7 @@ bool udp_key_local(const struct udp_key *key, struct cp_ip *ip)
 
 static void add_item(struct outgoing *out, int level, int type, const void *data, size_t length)
 {
-	struct cmsghdr *item = (struct cmsghdr *)(out->control.room + out->control_length);
+	struct cmsghdr *item = (struct cmsghdr *)(out->control + out->control_length);
 	item->cmsg_level = level;
 	item->cmsg_type = type;
 	item->cmsg_len = CMSG_LEN(length);
@@ -93,7 +90,7 @@ static struct msghdr header_of(struct outgoing *out, const struct iovec *vec, in
 		.msg_namelen = out->name_length,
 		.msg_iov = (struct iovec *)vec,
 		.msg_iovlen = (size_t)count,
-		.msg_control = out->control_length ? &out->control : NULL,
+		.msg_control = out->control_length ? out->control : NULL,
 		.msg_controllen = out->control_length,
 	};
 }
@@ -125,13 +122,22 @@ static void note_reported(struct udp_worker *worker)
 	udp_count(worker, worker->counters.icmp, 1);
 }
 
-/** sendmsg(), past an error of something earlier (EMSGSIZE: of the way's size being smaller than was known, or of this
+/** The kernel has less to copy where nothing but an address goes beside the bytes. */
+static ssize_t send_once(int fd, const struct msghdr *header)
+{
+	const struct iovec *vec = header->msg_iov;
+	if (header->msg_control || header->msg_iovlen != 1)
+		return sendmsg(fd, header, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return sendto(fd, vec->iov_base, vec->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL, header->msg_name, header->msg_namelen);
+}
+
+/** Send, past an error of something earlier (EMSGSIZE: of the way's size being smaller than was known, or of this
  * datagram). @return 0, or errno */
 static int send_message(struct udp_worker *worker, const struct udp_way *way, const struct msghdr *header)
 {
 	bool again = !way->key;
 	for (;;) {
-		if (sendmsg(way->fd, header, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+		if (send_once(way->fd, header) >= 0)
 			return 0;
 		if (errno == EINTR)
 			continue;
@@ -262,8 +268,7 @@ size_t udp_length(const struct iovec *vec, int count)
 	return length;
 }
 
-int udp_send(struct udp_worker *worker, const struct udp_way *way, const struct iovec *vec, int count,
-			 unsigned segment)
+int udp_send(struct udp_worker *worker, const struct udp_way *way, const struct iovec *vec, int count, unsigned segment)
 {
 	struct iovec all;
 	size_t length = udp_length(vec, count);

@@ -62,13 +62,13 @@ struct udp_acceptor {
 	struct udp_worker *worker;
 	cp_acceptor_ready *ready; /* NULL: closed */
 	void *arg;
-	uint32_t users;           /* who has opened it, sessions, and calls that are under way */
+	uint32_t users; /* who has opened it, sessions, and calls that are under way */
 	bool paused;
 	struct udp_table peers;
-	struct udp_session *lent; /* who reads from the batch now; NULL: nobody, or it has closed */
+	struct udp_session *lent;                   /* who reads from the batch now; NULL: nobody, or it has closed */
 	struct udp_session *waiting, **waiting_end; /* for `accept` */
 	uint32_t waiting_count;
-	struct cp_deferred call; /* of `ready` */
+	struct cp_deferred call;                    /* of `ready` */
 	struct udp_refused *refused, **refused_end; /* the oldest first */
 	uint32_t refused_count;
 	struct cp_timer refused_timer;
@@ -98,12 +98,12 @@ struct udp_session {
 	struct udp_entry entry;
 	struct udp_acceptor *acceptor; /* kept */
 	struct udp_inbox inbox;
-	struct udp_session *next_waiting;              /* for `accept` */
+	struct udp_session *next_waiting;                 /* for `accept` */
 	struct udp_session *next_blocked, **prev_blocked; /* prev NULL: it is not */
-	struct udp_message *message;                   /* that is written in pieces */
-	struct cp_deferred call;                       /* of `ready` */
-	uint32_t requests, answers;                    /* datagrams from and to the peer */
-	uint32_t responses;                            /* 0: any number */
+	struct udp_message *message;                      /* that is written in pieces */
+	struct cp_deferred call;                          /* of `ready` */
+	uint32_t requests, answers;                       /* datagrams from and to the peer */
+	uint32_t responses;                               /* 0: any number */
 	bool armed : 1;
 	bool over : 1; /* nothing more comes and goes; what is in the inbox is still read */
 	bool dead : 1; /* closed, but `call` is queued */

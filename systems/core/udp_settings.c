@@ -181,8 +181,7 @@ int udp_options_change(const struct udp_options *was, const struct udp_options *
 	return change(was, now, fd, where, &refused, error);
 }
 
-int udp_options_try(const struct udp_options *options, const char *where, const char **refused,
-					struct cp_error *error)
+int udp_options_try(const struct udp_options *options, const char *where, const char **refused, struct cp_error *error)
 {
 	static const struct udp_options none;
 	const char *ignored;

@@ -1,5 +1,5 @@
-/** Who has sent something to a bound socket lately: peers, found by their key. Hashed with a secret, as strangers choose
- * the keys (SipHash-1-3: https://www.aumasson.jp/siphash/). */
+/** Who has sent something to a bound socket lately: peers, found by their key. Hashed with a secret, as strangers
+ * choose the keys (SipHash-1-3: https://www.aumasson.jp/siphash/). */
 #ifndef SYSTEMS_CORE_UDP_TABLE_H
 #define SYSTEMS_CORE_UDP_TABLE_H
 

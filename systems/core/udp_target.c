@@ -1,8 +1,9 @@
 /* udp: the stream over a connected socket.
  *
  * The socket is watched as long as it has something to read: a read that got a single datagram says that there is no
- * more for now, without another call that says so; if there is, the watch tells. Only when it tells and nobody wants to
- * read is the watch taken back.
+ * more for now, without another call that says so; if there is, the watch tells. Now and then it is tried out whether
+ * there is more at once; as long as there is, everything is read at each call. Only when the watch tells and nobody
+ * wants to read is it taken back.
  *
  * What the network reports of datagrams sent before (ICMP: nobody listens there, for now) is counted and passed over:
  * a target that comes back is served again. */
@@ -13,7 +14,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { REPORTS_MOST = 8 }; /* that one read passes over */
+enum {
+	REPORTS_MOST = 8, /* that one read passes over */
+	CALM_READS = 16,  /* that are taken for the last one before it is tried out again */
+};
 
 struct udp_target {
 	struct cp_stream stream; /* first */
@@ -22,6 +26,8 @@ struct udp_target {
 	bool wants_write : 1;
 	bool dead : 1; /* closed, but `call` is queued */
 	bool no_segments;
+	uint8_t calm;    /* reads left that are taken for the last one */
+	uint8_t at_once; /* single datagrams that were there when it was tried out */
 	struct cp_watch *watch;
 	struct udp_worker *worker;
 	struct udp_inbox inbox;      /* what is left of a read for which the reader had too little room */
@@ -100,12 +106,27 @@ static ssize_t receive(struct udp_target *target, const struct iovec *vec, unsig
 
 static ssize_t nothing(struct udp_target *target)
 {
+	if (target->at_once < 2)
+		target->calm = CALM_READS;
+	target->at_once = 0;
 	return arm(target) == CP_OK ? CP_AGAIN : CP_ENOMEM;
 }
 
 static ssize_t read_inbox(struct udp_target *target, const struct iovec *vec, int count, unsigned *hints)
 {
 	return (ssize_t)udp_inbox_read(&target->inbox, target->worker, vec, count, hints);
+}
+
+/** Whether a single datagram is taken for the last one that is there. */
+static bool is_last(struct udp_target *target)
+{
+	if (target->calm) {
+		target->calm--;
+		return true;
+	}
+	if (target->at_once < UINT8_MAX)
+		target->at_once++;
+	return false;
 }
 
 /** Read straight into the reader's memory, which has room for everything. What is more than the reader takes at once is
@@ -119,16 +140,16 @@ static ssize_t read_whole(struct udp_target *target, const struct iovec *vec, un
 	if (got < 0)
 		return nothing(target);
 	if (!segment) {
-		*hints = CP_READ_DRAINED;
-		return arm(target) == CP_OK ? got : CP_ENOMEM;
+		*hints = is_last(target) ? CP_READ_DRAINED : 0;
+		return !*hints || arm(target) == CP_OK ? got : CP_ENOMEM;
 	}
 	if (several) {
 		*hints = CP_SEGMENTS(segment);
 		return got;
 	}
-	udp_count(target->worker, target->worker->counters.dropped,
-			  udp_inbox_put(&target->inbox, target->worker, (char *)vec->iov_base + segment, (size_t)got - segment,
-							segment));
+	udp_count(
+		target->worker, target->worker->counters.dropped,
+		udp_inbox_put(&target->inbox, target->worker, (char *)vec->iov_base + segment, (size_t)got - segment, segment));
 	return segment;
 }
 
@@ -239,6 +260,7 @@ struct cp_stream *udp_target_new(struct cp_loop *loop, int fd, struct cp_error *
 	cp_stream_init(&target->stream, &target_ops, loop, NULL);
 	target->stream.messages = target->stream.segments = true;
 	target->fd = fd;
+	target->calm = CALM_READS;
 	target->worker = worker;
 	udp_want_segments(fd);
 	return &target->stream;

@@ -103,8 +103,8 @@ static int hand_over(const struct accepting *a, const struct head *head, const s
 	};
 	struct ws_text extensions = behaviour.deflate ? head->upgrade.extensions : (struct ws_text){NULL, 0};
 	char *headers = answer_headers(options, protocol);
-	open->stream = ws_accept(open->loop, fd, &head->upgrade.key, headers, &extensions, &behaviour, a->part->core,
-							 &open->error);
+	open->stream =
+		ws_accept(open->loop, fd, &head->upgrade.key, headers, &extensions, &behaviour, a->part->core, &open->error);
 	free(headers);
 	return open->stream ? CP_OK : (int)open->error.code;
 }
@@ -140,8 +140,8 @@ static int gone(const struct accepting *a, const struct head *head, int error)
 {
 	cp_stream_close(a->open->lower, CP_CAUSE_CLIENT_GONE);
 	if (error)
-		return cp_error_set(&a->open->error, (enum cp_err)error, NULL, "%s before the request for a websocket was there",
-							cp_err_text((enum cp_err)error));
+		return cp_error_set(&a->open->error, (enum cp_err)error, NULL,
+							"%s before the request for a websocket was there", cp_err_text((enum cp_err)error));
 	if (head->length == 0) /* a check whether somebody listens, or a client that gave up */
 		return cp_error_set(&a->open->error, CP_ECANCELED, NULL, "the client left before it asked for a websocket");
 	return cp_error_set(&a->open->error, CP_EPROTO, NULL, "the request is cut short: it ends behind byte %zu",

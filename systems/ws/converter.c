@@ -2,16 +2,23 @@
  * and reads the answer. */
 #include "open.h"
 
-#include <stdio.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { ARENA_FIRST = 1024, PORT_HTTP = 80, PORT_HTTPS = 443 };
 
 struct asking {
 	struct ws_waiting waiting; /* first */
-	struct cp_open *open;
-	struct ws_connecting *connecting;
+	const struct ws_part *part;
+	struct cp_open *open; /* NULL: given up, before it was asked for */
+	struct cp_deferred deferred;
+	struct cp_arena *arena; /* holds `request`, until it was sent */
+	struct ws_request request;
+	struct ws_behaviour behaviour;
+	int fd;
+	struct ws_connecting *connecting; /* NULL: not asked yet */
 };
 
 /* ---- What is asked for -------------------------------------------------------------------------------------- */
@@ -46,13 +53,17 @@ static const char *host_of(struct cp_arena *arena, const struct cp_address *addr
 	return cp_arena_printf(arena, "%s:%u", name, (unsigned)port->as.u);
 }
 
-/** What is offered: WS_HALF_CLOSE_PROTOCOL first. @return NULL: nothing */
+/** What is offered. Some servers (npm's ws) agree to whatever is first, so that must not be WS_HALF_CLOSE_PROTOCOL,
+ * whose empty messages they do not know; "binary" says what there is without it, and is what others call it.
+ * @return NULL: nothing */
 static const char *protocols_of(struct cp_arena *arena, const struct ws_options *options)
 {
-	const char *all = options->no_half_close ? NULL : WS_HALF_CLOSE_PROTOCOL;
+	const char *all = NULL;
 	for (uint32_t i = 0; i < options->subprotocols.count; i++)
 		all = cp_arena_printf(arena, "%s%s%s", all ? all : "", all ? ", " : "", options->subprotocols.at[i]);
-	return all;
+	if (options->no_half_close)
+		return all;
+	return cp_arena_printf(arena, "%s, %s", all ? all : "binary", WS_HALF_CLOSE_PROTOCOL);
 }
 
 static struct ws_request request_for(struct cp_arena *arena, const struct cp_address *address, const char *path,
@@ -69,42 +80,77 @@ static struct ws_request request_for(struct cp_arena *arena, const struct cp_add
 
 /* ---- Asking ------------------------------------------------------------------------------------------------- */
 
-static void on_connected(struct cp_stream *stream, const struct cp_error *error, void *arg)
+static void asking_free(struct asking *a)
 {
-	struct asking *a = arg;
+	if (a->arena)
+		cp_arena_free(a->arena);
+	free(a);
+}
+
+/** @param stream  NULL: `error` says why */
+static void finish(struct asking *a, struct cp_stream *stream, const struct cp_error *error)
+{
 	struct cp_open *open = a->open;
 	open->stream = stream;
 	if (!stream)
 		open->error = *error;
-	free(a);
+	asking_free(a);
 	cp_open_done(open);
+}
+
+static void on_connected(struct cp_stream *stream, const struct cp_error *error, void *arg)
+{
+	finish(arg, stream, error);
 }
 
 static void asking_cancel(struct cp_open *open)
 {
 	struct asking *a = open->state;
-	ws_connect_cancel(a->connecting);
-	free(a);
+	if (a->connecting) {
+		ws_connect_cancel(a->connecting);
+		asking_free(a);
+		return;
+	}
+	close(a->fd);
+	a->open = NULL; /* the rest is freed when it would be asked */
 }
 
-/** @param fd  taken */
-static int ask(const struct ws_part *part, struct asking *a, int fd, const char *path,
-			   const struct ws_options *options)
+static void on_deferred(struct cp_deferred *deferred)
 {
-	struct cp_open *open = a->open;
-	struct cp_arena *arena = cp_arena_new(ARENA_FIRST);
-	struct ws_request request = request_for(arena, open->address, path, options);
-	struct ws_behaviour behaviour = {
+	struct asking *a = (struct asking *)((char *)deferred - offsetof(struct asking, deferred));
+	struct cp_error error = {0};
+	if (!a->open) {
+		asking_free(a);
+		return;
+	}
+	int result = ws_connect(a->open->loop, a->fd, &a->request, &a->behaviour, a->part->core, on_connected, a,
+							&a->connecting, &error);
+	if (result != CP_AGAIN) {
+		error.code = (enum cp_err)result;
+		finish(a, NULL, &error);
+		return;
+	}
+	cp_arena_free(a->arena);
+	a->arena = NULL;
+}
+
+/** Not at once: who connects may have been called by libwebsockets with bytes of another websocket, and a request is
+ * written where others of those bytes still are. @param fd  taken */
+static int ask_later(struct asking *a, int fd, const char *path, const struct ws_options *options)
+{
+	a->fd = fd;
+	a->arena = cp_arena_new(ARENA_FIRST);
+	a->request = request_for(a->arena, a->open->address, path, options);
+	a->behaviour = (struct ws_behaviour){
 		.half_close = !options->no_half_close,
 		.deflate = options->deflate,
 		.ping_ms = options->ping_ms,
 		.pong_ms = options->pong_ms,
 		.message_most = options->message_most,
 	};
-	int result = ws_connect(open->loop, fd, &request, &behaviour, part->core, on_connected, a, &a->connecting,
-							&open->error);
-	cp_arena_free(arena);
-	return result;
+	a->open->state = a;
+	cp_defer(a->open->loop, &a->deferred, on_deferred);
+	return CP_AGAIN;
 }
 
 static int fail(struct cp_open *open)
@@ -117,23 +163,20 @@ int ws_open_connect(const struct ws_part *part, struct cp_open *open, const char
 {
 	size_t length = path ? strcspn(path, "?") : 0;
 	const struct ws_options *options = ws_settings_find(part->settings, open->address, path, length);
-	struct asking *a = malloc(sizeof(*a));
+	struct asking *a = calloc(1, sizeof(*a));
 	open->early_sent = 0;
 	if (!a) {
 		cp_error_set(&open->error, CP_ENOMEM, NULL, "no memory for a websocket");
 		return fail(open);
 	}
-	*a = (struct asking){{asking_cancel}, open, NULL};
+	a->waiting.cancel = asking_cancel;
+	a->part = part;
+	a->open = open;
 	int fd = ws_descriptor(open, part->core, NULL, 0);
-	if (fd < 0) {
-		free(a);
-		return fail(open);
-	}
-	open->state = a;
-	int result = ask(part, a, fd, path, options);
-	if (result != CP_AGAIN)
-		free(a);
-	return result;
+	if (fd >= 0)
+		return ask_later(a, fd, path, options);
+	asking_free(a);
+	return fail(open);
 }
 
 void ws_open_cancel(struct cp_open *open)

@@ -9,6 +9,8 @@
  * There is no TLS in these contexts: see ws.h. */
 #include "engine.h"
 
+#include "deflate.h"
+
 #include <connpipe/log.h>
 #include <connpipe/loop.h>
 
@@ -113,9 +115,13 @@ static void on_log(int level, const char *line)
 /* ---- Connecting --------------------------------------------------------------------------------------------- */
 
 /* libwebsockets makes the connections of its connecting sides itself, and has no function that takes one. But it can
- * connect to a unix socket, which succeeds or fails at once, and then calls back (WSI_CREATE) before it sends anything.
- * So it is given the address of a socket that listens here, and in that callback its descriptor becomes the real one.
- * It is an abstract address that the kernel chooses; what others may connect to it is dropped. */
+ * connect to a unix socket, which succeeds at once; and then it sends its request, before it returns. So it is given
+ * the address of a socket that listens here; the request is taken from there, and its descriptor becomes the real one.
+ *
+ * It also must not be given the real one earlier: when it cannot send its request it frees the connection, and uses it
+ * afterwards.
+ *
+ * The address is an abstract one that the kernel chooses. Other processes may connect to it: they are dropped. */
 
 static int listener_open(struct ws_engine *engine)
 {
@@ -130,18 +136,29 @@ static int listener_open(struct ws_engine *engine)
 	return 0;
 }
 
-static void listener_empty(struct ws_engine *engine)
+/** @return the other end of what this process has connected to the listener, or -1 */
+static int listener_accept(struct ws_engine *engine)
 {
 	int fd;
-	while ((fd = accept4(engine->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+	while ((fd = accept4(engine->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+		struct ucred who = {0};
+		socklen_t length = sizeof(who);
+		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0 && who.pid == getpid())
+			return fd;
 		close(fd);
+	}
+	return -1;
 }
 
-int engine_replace(struct ws_engine *engine, struct lws *wsi, int fd)
+int engine_replace(struct ws_engine *engine, struct lws *wsi, int fd, char *sent, size_t room)
 {
-	int result = dup3(fd, lws_get_socket_fd(wsi), O_CLOEXEC) < 0 ? cp_err_from_errno(errno) : CP_OK;
+	int other = listener_accept(engine);
+	ssize_t got = other >= 0 ? recv(other, sent, room - 1, 0) : -1;
+	int result = got < 0 || dup3(fd, lws_get_socket_fd(wsi), O_CLOEXEC) < 0 ? cp_err_from_errno(errno) : CP_OK;
+	sent[got > 0 ? got : 0] = '\0';
 	close(fd);
-	listener_empty(engine);
+	if (other >= 0)
+		close(other);
 	return result;
 }
 
@@ -174,6 +191,7 @@ static struct lws_vhost *vhost_new(struct ws_engine *engine, const char *name, i
 		.protocols = protocols,
 		.retry_and_idle_policy = &no_pings,
 		.alpn = "http/1.1",
+		.extensions = deflate_extensions,
 	};
 	return lws_create_vhost(engine->context, &info);
 }

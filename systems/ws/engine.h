@@ -24,7 +24,7 @@ struct ws_engine {
 	unsigned char *scratch; /* LWS_PRE + ENGINE_SCRATCH: what is being sent */
 	struct ws_stream
 		*opening;     /* whose connection is being handed to libwebsockets, which calls back about it at once */
-	int listener;     /* see engine_connector() */
+	int listener;     /* see engine_replace() */
 	char address[16]; /* libwebsockets' word for it */
 	uint32_t users;
 };
@@ -37,9 +37,10 @@ struct ws_engine {
 struct ws_engine *engine_of(const struct cp_loop *loop);
 /** Of a connection. In any callback. */
 struct ws_engine *engine_of_wsi(struct lws *wsi);
-/** Put a connected descriptor in the place of the one that libwebsockets has just connected to engine->address, where
- * nobody was called back about it yet. Takes `fd`. @return CP_OK or an error */
-int engine_replace(struct ws_engine *engine, struct lws *wsi, int fd);
+/** Put a connected descriptor in the place of the one that libwebsockets has just connected to engine->address, and
+ * take what it has sent there. Takes `fd`.
+ * @param sent  `room` bytes, with a 0 behind what came  @return CP_OK or an error */
+int engine_replace(struct ws_engine *engine, struct lws *wsi, int fd, char *sent, size_t room);
 
 /** What libwebsockets calls back with, for all its connections (stream.c). */
 int stream_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t length);

@@ -7,7 +7,7 @@
  *     origin          of the Origin field; null: none, so it is hardly a browser
  *     subprotocol     that was agreed on; null: none
  *     user_agent      of the User-Agent field; null: none
- *     forwarded_for   all of X-Forwarded-For, of a peer that is trusted to say so; the peer is then who it names
+ *     forwarded_for   all of X-Forwarded-For, of a peer that is trusted to say so, which is then who it names; or null
  *
  * and those fields that the settings ask for, by their names. */
 #include "open.h"
@@ -142,9 +142,9 @@ static void take_forwarded(struct cp_request *request, const struct ws_upgrade *
 						   const struct ws_options *options)
 {
 	struct cp_peer client;
-	if (!upgrade->forwarded_for.at || !is_trusted(options, cp_request_peer(request)))
-		return;
-	struct ws_text list = join(request, upgrade);
+	struct ws_text list = {NULL, 0};
+	if (is_trusted(options, cp_request_peer(request)))
+		list = join(request, upgrade);
 	set_text(request, "forwarded_for", list);
 	if (find_client(options, list, &client))
 		cp_request_set_peer(request, &client);

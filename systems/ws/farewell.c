@@ -1,6 +1,6 @@
 /* The end of a connection whose request is refused: the answer is written, then the end, and what the client still
- * sends is read and dropped until its end. A socket that is closed with bytes unread is reset, and a reset would take the
- * answer from a client that has not read it yet (RFC 9112, 9.6).
+ * sends is read and dropped until its end. A socket that is closed with bytes unread is reset, and a reset would take
+ * the answer from a client that has not read it yet (RFC 9112, 9.6).
  *
  *     WRITING ─▶ DROPPING ─▶ closed
  *

@@ -5,11 +5,12 @@
  * back about all that before ws_accept() returns.
  *
  * Connecting: see engine.c for how it gets a connection of ours. It writes a request; since it cuts what it takes to be
- * too long, only its key is used of that. It checks the answer. */
+ * too long, only its key is used of that, in one of ours. It checks the answer. */
 #include "stream.h"
 
 #include <connpipe/log.h>
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -19,6 +20,11 @@
 #include <unistd.h>
 
 enum { ACCEPT_HEAD_ROOM = 1024 };
+
+static const char *or_empty(const char *text)
+{
+	return text ? text : "";
+}
 
 static void set_nodelay(int fd)
 {
@@ -54,14 +60,12 @@ static void give_up(struct ws_stream *s)
 
 /* ---- Accepting ---------------------------------------------------------------------------------------------- */
 
-static int print_head(char *head, size_t room, const struct ws_text *key, const struct ws_text *extensions)
+static int print_head(char *head, size_t room, const struct ws_text *key, bool deflate)
 {
-	bool deflate = extensions && extensions->at;
 	return snprintf(head, room,
 					"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-					"Sec-WebSocket-Key: %.*s\r\nSec-WebSocket-Version: 13\r\n%s%.*s%s\r\n",
-					(int)key->length, key->at, deflate ? "Sec-WebSocket-Extensions: " : "",
-					deflate ? (int)extensions->length : 0, deflate ? extensions->at : "", deflate ? "\r\n" : "");
+					"Sec-WebSocket-Key: %.*s\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
+					(int)key->length, key->at, deflate ? "Sec-WebSocket-Extensions: " DEFLATE_AGREEMENT "\r\n" : "");
 }
 
 struct cp_stream *ws_accept(struct cp_loop *loop, int fd, const struct ws_text *key, const char *headers,
@@ -72,13 +76,9 @@ struct cp_stream *ws_accept(struct cp_loop *loop, int fd, const struct ws_text *
 	struct ws_stream *s = begin(loop, fd, behaviour, owner, error);
 	if (!s)
 		return NULL;
-	int length = print_head(head, sizeof(head), key, behaviour->deflate ? extensions : NULL);
-	if (length >= (int)sizeof(head)) {
-		close(fd);
-		cp_error_set(error, CP_EINVAL, NULL, "the offer of extensions is too long");
-		give_up(s);
-		return NULL;
-	}
+	if (behaviour->deflate && extensions && extensions->at)
+		s->deflate = deflate_new(); /* without memory: without it */
+	int length = print_head(head, sizeof(head), key, s->deflate);
 	s->answer = headers;
 	s->engine->opening = s;
 	lws_adopt_socket_vhost_readbuf(s->engine->accepting, fd, head, (size_t)length);
@@ -104,7 +104,7 @@ static int on_answer(struct ws_stream *s, struct lws_process_html_args *args)
 	size_t length = s->answer ? strlen(s->answer) : 0;
 	if (length + 4 > (size_t)args->max_len)
 		return -1;
-	memcpy(args->p, s->answer, length);
+	memcpy(args->p, or_empty(s->answer), length);
 	args->p += length;
 	return 0;
 }
@@ -115,23 +115,13 @@ struct ws_connecting {
 	struct ws_stream *s;
 	ws_connected *done;
 	void *arg;
-	int fd;                /* until libwebsockets has it; then -1 */
-	char *request;         /* with %s for the key */
-	bool offers;           /* subprotocols */
-	struct cp_error error; /* of what was found wrong here */
+	char *request; /* but for the key */
 };
 
 static void connecting_free(struct ws_connecting *c)
 {
-	if (c->fd >= 0)
-		close(c->fd);
 	free(c->request);
 	free(c);
-}
-
-static const char *or_empty(const char *text)
-{
-	return text ? text : "";
 }
 
 /** The request, but for its key. */
@@ -148,75 +138,18 @@ static char *print_request(const struct ws_request *r, const char *extensions)
 	return length < 0 ? NULL : text;
 }
 
-static struct ws_connecting *connecting_new(struct ws_stream *s, int fd, const struct ws_request *request,
-											ws_connected *done, void *arg)
+static struct ws_connecting *connecting_new(struct ws_stream *s, const struct ws_request *request, ws_connected *done,
+											void *arg)
 {
 	struct ws_connecting *c = calloc(1, sizeof(*c));
 	if (!c)
 		return NULL;
-	*c = (struct ws_connecting){.s = s, .done = done, .arg = arg, .fd = fd};
-	c->request = print_request(request, NULL);
+	*c = (struct ws_connecting){.s = s, .done = done, .arg = arg};
+	c->request = print_request(request, s->deflate ? DEFLATE_AGREEMENT : NULL);
 	if (c->request)
 		return c;
 	free(c);
 	return NULL;
-}
-
-/** Have libwebsockets connect. It calls back (on_create()) before this returns. */
-static struct lws *start_connecting(struct ws_stream *s, const struct ws_request *request)
-{
-	struct lws_client_connect_info info = {
-		.context = s->engine->context,
-		.vhost = s->engine->connecting,
-		.address = s->engine->address,
-		.port = 1,
-		.path = "/",
-		.host = "x",
-		.protocol = request->protocols,
-		.local_protocol_name = ENGINE_CONNECTING,
-		.ietf_version_or_minus_one = -1,
-		.ssl_connection = LCCSCF_HTTP_NO_FOLLOW_REDIRECT,
-		.userdata = s,
-		.pwsi = &s->wsi,
-		.retry_and_idle_policy = NULL,
-	};
-	return lws_client_connect_via_info(&info);
-}
-
-int ws_connect(struct cp_loop *loop, int fd, const struct ws_request *request, const struct ws_behaviour *behaviour,
-			   struct cp_system *owner, ws_connected *done, void *arg, struct ws_connecting **out,
-			   struct cp_error *error)
-{
-	struct ws_stream *s = begin(loop, fd, behaviour, owner, error);
-	if (!s)
-		return error ? (int)error->code : CP_ENOMEM;
-	s->connects = true;
-	s->connecting = connecting_new(s, fd, request, done, arg);
-	if (!s->connecting) {
-		close(fd);
-		give_up(s);
-		return cp_error_set(error, CP_ENOMEM, NULL, "out of memory");
-	}
-	struct ws_connecting *c = s->connecting;
-	if (start_connecting(s, request)) {
-		evlib_kick(s->engine->evlib);
-		*out = c;
-		return CP_AGAIN;
-	}
-	cp_error_set(error, CP_ERESET, NULL, "the connection broke while the websocket was asked for");
-	s->connecting = NULL;
-	s->wsi = NULL;
-	connecting_free(c);
-	give_up(s);
-	return CP_ERESET;
-}
-
-void ws_connect_cancel(struct ws_connecting *c)
-{
-	struct ws_stream *s = c->s;
-	s->connecting = NULL;
-	connecting_free(c);
-	give_up(s);
 }
 
 /** Nothing comes of it: tell who asked. The connection ends as libwebsockets, or the caller, does it. */
@@ -247,42 +180,107 @@ static bool on_first_bytes(int fd, void *arg)
 	return true;
 }
 
-/** libwebsockets is connected to the engine's own socket. */
-static int on_create(struct ws_stream *s, struct lws *wsi)
+/** Have libwebsockets connect, to the engine's own socket. */
+static struct lws *start_connecting(struct ws_stream *s, const struct ws_request *request)
 {
-	struct ws_connecting *c = s->connecting;
-	if (!c || c->fd < 0)
-		return 0;
-	int fd = c->fd;
-	c->fd = -1;
-	if (engine_replace(s->engine, wsi, fd) != CP_OK)
-		return -1;
-	evlib_peek(s->engine->evlib, lws_get_socket_fd(wsi), on_first_bytes, s);
-	return 0;
+	struct lws_client_connect_info info = {
+		.context = s->engine->context,
+		.vhost = s->engine->connecting,
+		.address = s->engine->address,
+		.port = 1,
+		.path = "/",
+		.host = "x",
+		.protocol = request->protocols,
+		.local_protocol_name = ENGINE_CONNECTING,
+		.ietf_version_or_minus_one = -1,
+		.ssl_connection = LCCSCF_HTTP_NO_FOLLOW_REDIRECT,
+		.userdata = s,
+		.pwsi = &s->wsi,
+	};
+	return lws_client_connect_via_info(&info);
 }
 
-/** Its request is at [*end - …, *end); ours takes its place. @param room  as it says: from *end on */
-static int on_request(struct ws_stream *s, char **end, size_t room)
+/** Send our request with the key of libwebsockets' own. A connection that is new takes it whole. */
+static int send_request(struct ws_stream *s, const char *theirs)
 {
-	static const char field[] = "Sec-WebSocket-Key: ";
-	size_t all = ENGINE_READ + LWS_PRE - 12; /* it keeps 12 bytes for its own end */
-	struct ws_connecting *c = s->connecting;
-	char key[WS_KEY_LENGTH + 1], *start = *end - (all - room);
-	if (!c || room > all || strncmp(start, "GET / ", 6) != 0)
-		return -1;
-	const char *found = memmem(start, (size_t)(*end - start), field, sizeof(field) - 1);
-	if (!found || found + sizeof(field) - 1 + WS_KEY_LENGTH > *end || strlen(c->request) + 64 > all)
-		return -1;
-	memcpy(key, found + sizeof(field) - 1, WS_KEY_LENGTH);
-	key[WS_KEY_LENGTH] = '\0';
-	*end = start + sprintf(start, "%s%s%s\r\n", c->request, field, key);
-	return 0;
+	static const char field[] = "\r\nSec-WebSocket-Key: ";
+	const char *key = strstr(theirs, field);
+	char *text;
+	if (!key || strlen(key) < sizeof(field) + WS_KEY_LENGTH)
+		return CP_EIO;
+	int length =
+		asprintf(&text, "%s%.*s\r\n\r\n", s->connecting->request, (int)sizeof(field) - 1 - 2 + WS_KEY_LENGTH, key + 2);
+	if (length < 0)
+		return CP_ENOMEM;
+	ssize_t put = send(lws_get_socket_fd(s->wsi), text, (size_t)length, MSG_NOSIGNAL);
+	int result = put == length ? CP_OK : put < 0 ? cp_err_from_errno(errno) : CP_EIO;
+	free(text);
+	return result == CP_AGAIN ? CP_EIO : result;
 }
 
-/** The answer is as it has to be. Which subprotocol did the server choose? */
+static int ask(struct ws_stream *s, int fd, const struct ws_request *request)
+{
+	char sent[2048];
+	if (!start_connecting(s, request)) {
+		s->wsi = NULL;
+		close(fd);
+		return CP_EIO;
+	}
+	int result = engine_replace(s->engine, s->wsi, fd, sent, sizeof(sent));
+	if (result != CP_OK)
+		return result;
+	evlib_peek(s->engine->evlib, lws_get_socket_fd(s->wsi), on_first_bytes, s);
+	return send_request(s, sent);
+}
+
+int ws_connect(struct cp_loop *loop, int fd, const struct ws_request *request, const struct ws_behaviour *behaviour,
+			   struct cp_system *owner, ws_connected *done, void *arg, struct ws_connecting **out,
+			   struct cp_error *error)
+{
+	struct ws_stream *s = begin(loop, fd, behaviour, owner, error);
+	if (!s)
+		return error ? (int)error->code : CP_ENOMEM;
+	s->connects = true;
+	if (behaviour->deflate)
+		s->deflate = deflate_new();
+	struct ws_connecting *c = s->connecting = connecting_new(s, request, done, arg);
+	if (!c) {
+		close(fd);
+		give_up(s);
+		return cp_error_set(error, CP_ENOMEM, NULL, "out of memory");
+	}
+	int result = ask(s, fd, request);
+	evlib_kick(s->engine->evlib);
+	if (result == CP_OK) {
+		*out = c;
+		return CP_AGAIN;
+	}
+	s->connecting = NULL;
+	connecting_free(c);
+	give_up(s);
+	return cp_error_set(error, (enum cp_err)result, NULL, "a websocket cannot be asked for: %s",
+						cp_err_text((enum cp_err)result));
+}
+
+void ws_connect_cancel(struct ws_connecting *c)
+{
+	struct ws_stream *s = c->s;
+	s->connecting = NULL;
+	connecting_free(c);
+	give_up(s);
+}
+
+/** The answer is as it has to be. Which subprotocol did the server choose, and did it choose an extension? */
 static int on_answered(struct ws_stream *s, struct lws *wsi)
 {
 	char name[128];
+	bool deflates = lws_hdr_total_length(wsi, WSI_TOKEN_EXTENSIONS) > 0;
+	if (deflates && !s->deflate)
+		return -1;
+	if (!deflates) {
+		deflate_free(s->deflate);
+		s->deflate = NULL;
+	}
 	int length = lws_hdr_copy(wsi, name, sizeof(name), WSI_TOKEN_PROTOCOL);
 	if (length <= 0 || strcmp(name, WS_HALF_CLOSE_PROTOCOL) != 0)
 		s->behaviour.half_close = false;
@@ -344,10 +342,6 @@ int handshake_callback(struct ws_stream *s, struct lws *wsi, enum lws_callback_r
 		stream_opened(s);
 		evlib_peek(s->engine->evlib, lws_get_socket_fd(wsi), receive_peek, s);
 		return 0;
-	case LWS_CALLBACK_WSI_CREATE:
-		return on_create(s, wsi);
-	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
-		return on_request(s, in, length);
 	case LWS_CALLBACK_CLIENT_FILTER_PRE_ESTABLISH:
 		return on_answered(s, wsi);
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:

@@ -44,7 +44,8 @@ int ws_bind(struct cp_connector *connector, const struct cp_address *address, ui
  * Takes open->lower. @return CP_AGAIN: that takes some time, cp_open_done() follows; else the code of open->error */
 int ws_refuse(struct cp_open *open, const struct ws_refusal *refusal);
 
-/** The descriptor of open->lower, or of a bridge to it, which is taken. @param first, length  bytes that were read ahead
+/** The descriptor of open->lower, or of a bridge to it, which is taken. @param first, length  bytes that were read
+ * ahead
  * @return -1 with open->error filled: open->lower is still there */
 int ws_descriptor(struct cp_open *open, struct cp_system *owner, const char *first, size_t length);
 

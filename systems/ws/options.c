@@ -93,7 +93,7 @@ static const char *read_allowed_origin(const struct settings_reading *reading, c
 {
 	struct ws_text scheme, host, port;
 	if (strcmp(text, "null") == 0)
-		return text;
+		return "null";
 	if (!split_origin(text_of(text), &scheme, &host, &port)) {
 		cp_settings_error(value,
 						  "expected an origin such as \"https://example.org\", \"https://*.example.org:8443\" or "
@@ -400,9 +400,11 @@ static void read_login(const struct settings_reading *reading, const struct cp_s
 					   const struct cp_settings *password, struct ws_options *options)
 {
 	const char *name, *secret;
-	if (!user)
+	if (!user) {
 		cp_settings_error(password, "a password needs a `proxy_user` beside it");
-	if (!read_login_part(user, &name) | !read_login_part(password, &secret) || !user)
+		return;
+	}
+	if (!read_login_part(user, &name) || !read_login_part(password, &secret))
 		return;
 	if (strchr(name, ':')) {
 		cp_settings_error_at(user, (size_t)(strchr(name, ':') - name), "a user has no \":\" in it");

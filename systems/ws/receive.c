@@ -108,16 +108,16 @@ static int hand_out(struct ws_stream *s, const char *bytes, size_t length, unsig
 	return s->state == WS_STREAM_ENDING ? -1 : 0;
 }
 
-/** Whether the piece may be part of its message. @return a close code, or 0 */
-static unsigned check(struct ws_stream *s, const char *bytes, size_t length, bool final)
+/** Whether the piece may be part of its message. @param more  bytes that are known to follow
+ * @return a close code, or 0 */
+static unsigned check(const struct ws_stream *s, struct ws_counted *counted, bool text, const char *bytes,
+					  size_t length, uint64_t more, bool final)
 {
 	uint64_t most = s->behaviour.message_most;
-	if (s->ended)
-		return WS_CLOSE_PROTOCOL;
-	s->message_length += length;
-	if (most && (s->message_length > most || s->message_length + lws_remaining_packet_payload(s->wsi) > most))
+	counted->length += length;
+	if (most && (counted->length > most || more > most - counted->length))
 		return WS_CLOSE_TOO_BIG;
-	if (s->is_text && !utf8_check(&s->utf8, bytes, length, final))
+	if (text && !utf8_check(&counted->utf8, bytes, length, final))
 		return WS_CLOSE_NOT_UTF8;
 	return 0;
 }
@@ -129,22 +129,34 @@ static const char *words_for(unsigned code)
 									   : "data behind the end";
 }
 
+static void begin_message(struct ws_stream *s)
+{
+	s->is_text = !lws_frame_is_binary(s->wsi);
+	s->packed_in = s->deflate && lws_get_reserved_bits(s->wsi) & 0x40;
+	s->received = (struct ws_counted){0};
+}
+
+/** Whether a message that has ended is the half-close's end. */
+static bool is_end(const struct ws_stream *s, const struct ws_counted *counted, bool text)
+{
+	return text && counted->length == 0 && s->behaviour.half_close;
+}
+
 int receive_piece(struct ws_stream *s, const char *bytes, size_t length)
 {
 	bool final = lws_is_final_fragment(s->wsi);
+	unsigned wrong = s->ended ? WS_CLOSE_PROTOCOL : 0;
 	s->heard = cp_loop_now(s->stream.loop);
 	if (s->closed || (s->state != WS_STREAM_OPEN && s->state != WS_STREAM_CLOSE_SENT))
 		return 0;
-	if (!s->in_message) {
-		s->is_text = !lws_frame_is_binary(s->wsi);
-		s->message_length = 0;
-		s->utf8 = 0;
-	}
+	if (!s->in_message)
+		begin_message(s);
 	s->in_message = !final;
-	unsigned wrong = check(s, bytes, length, final);
+	if (!wrong && !s->packed_in)
+		wrong = check(s, &s->received, s->is_text, bytes, length, lws_remaining_packet_payload(s->wsi), final);
 	if (wrong)
 		return refuse(s, wrong, words_for(wrong));
-	if (final && s->is_text && s->message_length == 0 && s->behaviour.half_close) {
+	if (final && !s->packed_in && is_end(s, &s->received, s->is_text)) {
 		s->ended = true;
 		if (s->wants_read)
 			stream_ready(s, CP_READABLE);
@@ -152,7 +164,9 @@ int receive_piece(struct ws_stream *s, const char *bytes, size_t length)
 	}
 	if (length == 0 && !final)
 		return 0;
-	return hand_out(s, length ? bytes : "", length, (final ? 0u : CP_READ_MORE) | (s->is_text ? CP_READ_TEXT : 0u));
+	return hand_out(s, length ? bytes : "", length,
+					(final ? 0u : CP_READ_MORE) | (s->is_text ? CP_READ_TEXT : 0u) |
+						(s->packed_in ? PIECE_PACKED : 0u));
 }
 
 static void note_ending(struct ws_stream *s, const unsigned char *bytes, size_t length)
@@ -222,6 +236,90 @@ static ssize_t read_end(struct ws_stream *s, unsigned *hints)
 	return CP_AGAIN;
 }
 
+/** The piece was taken. */
+static void take(struct ws_stream *s)
+{
+	if (s->first)
+		forget_first(s);
+	else
+		s->now.at = NULL;
+	unhold(s);
+}
+
+/** What is read is the last that is there: the user waits, as if it had tried once more. */
+static unsigned drained(struct ws_stream *s)
+{
+	if (s->first || s->now.at || s->broken != CP_OK || s->ended)
+		return 0;
+	s->wants_read = true;
+	return CP_READ_DRAINED;
+}
+
+static ssize_t read_plain(struct ws_stream *s, struct ws_piece *piece, const struct iovec *vec, int count,
+						  unsigned *hints)
+{
+	size_t got = copy(vec, count, piece->at, piece->length);
+	*hints = piece->hints;
+	piece->at += got;
+	piece->length -= got;
+	if (piece->length) {
+		*hints |= CP_READ_MORE;
+	} else {
+		take(s);
+		*hints |= drained(s);
+	}
+	return (ssize_t)got;
+}
+
+/** What was uncompressed is wrong; the user is told by the read that it is in. */
+static ssize_t refuse_packed(struct ws_stream *s, unsigned code)
+{
+	if (s->state == WS_STREAM_OPEN) {
+		const char *words = words_for(code);
+		lws_close_reason(s->wsi, (enum lws_close_status)code, (unsigned char *)(uintptr_t)words, strlen(words));
+		lws_callback_on_writable(s->wsi);
+	}
+	stream_broke_later(s, CP_EPROTO);
+	receive_drop(s);
+	hold(s);
+	return CP_EPROTO;
+}
+
+/** Compressed: as much of it as fits is uncompressed, straight into the user's memory. So a little that becomes a lot
+ * waits as the little that it is. */
+static ssize_t read_packed(struct ws_stream *s, struct ws_piece *piece, const struct iovec *vec, int count,
+						   unsigned *hints)
+{
+	bool final = !(piece->hints & CP_READ_MORE), text = piece->hints & CP_READ_TEXT;
+	size_t got;
+	while (count > 1 && vec->iov_len == 0)
+		vec++, count--;
+	enum deflate_result result =
+		deflate_unpack(s->deflate, &piece->at, &piece->length, final, vec->iov_base, vec->iov_len, &got);
+	if (result == DEFLATE_NO_MEMORY)
+		return CP_ENOMEM;
+	bool done = result == DEFLATE_DONE;
+	struct ws_counted *counted = &s->unpacked;
+	unsigned wrong = result == DEFLATE_WRONG ? WS_CLOSE_NOT_UTF8 : check(s, counted, text, vec->iov_base, got, 0, done);
+	if (wrong)
+		return refuse_packed(s, wrong);
+	*hints = (done ? 0u : CP_READ_MORE) | (text ? CP_READ_TEXT : 0u);
+	if (result == DEFLATE_FULL)
+		return (ssize_t)got;
+	take(s);
+	if (done && is_end(s, counted, text)) {
+		receive_drop(s);
+		s->ended = true;
+		return read_end(s, hints);
+	}
+	if (done)
+		*counted = (struct ws_counted){0};
+	if (got == 0 && !done)
+		return receive_read(s, vec, count, hints); /* what there was, was not enough for a byte */
+	*hints |= drained(s);
+	return (ssize_t)got;
+}
+
 ssize_t receive_read(struct ws_stream *s, const struct iovec *vec, int count, unsigned *hints)
 {
 	struct ws_piece *piece = s->first ? s->first : &s->now;
@@ -229,22 +327,7 @@ ssize_t receive_read(struct ws_stream *s, const struct iovec *vec, int count, un
 	s->wants_read = false;
 	if (!piece->at)
 		return read_end(s, hints);
-	size_t got = copy(vec, count, piece->at, piece->length);
-	*hints = piece->hints;
-	piece->at += got;
-	piece->length -= got;
-	if (piece->length) {
-		*hints |= CP_READ_MORE;
-		return (ssize_t)got;
-	}
-	if (s->first)
-		forget_first(s);
-	else
-		s->now.at = NULL;
-	if (!s->first && !s->now.at && s->broken == CP_OK && !s->ended) {
-		*hints |= CP_READ_DRAINED;
-		s->wants_read = true;
-		unhold(s);
-	}
-	return (ssize_t)got;
+	if (!(piece->hints & PIECE_PACKED))
+		return read_plain(s, piece, vec, count, hints);
+	return read_packed(s, piece, vec, count, hints);
 }

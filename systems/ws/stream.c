@@ -16,6 +16,7 @@
 #include <connpipe/log.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,10 @@
 /* libwebsockets keeps this to itself, since one could use it wrongly; lws_write() knows it. */
 #define WRITE_CLOSE ((enum lws_write_protocol)4)
 
-enum { REASON_MOST = 123 };
+enum {
+	REASON_MOST = 123,
+	PACK_LEAST = 64, /* smaller messages do not get smaller */
+};
 
 static struct ws_stream *stream_of(struct cp_stream *stream)
 {
@@ -79,6 +83,16 @@ void stream_broke(struct ws_stream *s, int error)
 	tell_all(s);
 }
 
+static void on_await(struct cp_deferred *deferred);
+
+void stream_broke_later(struct ws_stream *s, int error)
+{
+	if (s->broken == CP_OK)
+		s->broken = error;
+	stream_enter(s, WS_STREAM_ENDING);
+	cp_defer(s->stream.loop, &s->deferred, on_await);
+}
+
 void stream_opened(struct ws_stream *s)
 {
 	stream_enter(s, WS_STREAM_OPEN);
@@ -109,6 +123,7 @@ static void on_free(struct cp_deferred *deferred)
 	keepalive_stop(s);
 	free(s->peer_ending);
 	free(s->own_ending);
+	deflate_free(s->deflate);
 	cp_stream_deinit(&s->stream);
 	free(s);
 }
@@ -171,20 +186,49 @@ static bool looks_like_end(const struct ws_stream *s, size_t length)
 	return length == 0 && s->behaviour.half_close && !s->out_message;
 }
 
-static int send_message(struct ws_stream *s, const struct iovec *vec, int count, size_t length, unsigned flags)
+static void gather(unsigned char *to, const struct iovec *vec, int count)
 {
-	bool text = flags & CP_WRITE_TEXT && !looks_like_end(s, length);
-	unsigned char *memory = length > ENGINE_SCRATCH ? malloc(LWS_PRE + length) : s->engine->scratch;
-	size_t at = LWS_PRE;
-	if (!memory)
-		return CP_ENOMEM;
 	for (int i = 0; i < count; i++) {
 		if (vec[i].iov_len)
-			memcpy(memory + at, vec[i].iov_base, vec[i].iov_len);
-		at += vec[i].iov_len;
+			memcpy(to, vec[i].iov_base, vec[i].iov_len);
+		to += vec[i].iov_len;
 	}
-	int how = lws_write_ws_flags(text ? LWS_WRITE_TEXT : LWS_WRITE_BINARY, !s->out_message, !(flags & CP_WRITE_MORE));
-	int result = send_frame(s, memory + LWS_PRE, length, (enum lws_write_protocol)how);
+}
+
+static enum lws_write_protocol kind_of(const struct ws_stream *s, size_t length, unsigned flags)
+{
+	bool text = flags & CP_WRITE_TEXT && !looks_like_end(s, length);
+	return (enum lws_write_protocol)lws_write_ws_flags(text ? LWS_WRITE_TEXT : LWS_WRITE_BINARY, !s->out_message,
+													   !(flags & CP_WRITE_MORE));
+}
+
+static int send_packed(struct ws_stream *s, const unsigned char *bytes, size_t length, unsigned flags)
+{
+	unsigned char *packed;
+	size_t size;
+	int result = deflate_pack(s->deflate, bytes, length, !(flags & CP_WRITE_MORE), &packed, &size);
+	if (result != CP_OK)
+		return result;
+	if (!s->out_message)
+		deflate_mark(s->deflate);
+	result = send_frame(s, packed, size, kind_of(s, length, flags));
+	free(packed - LWS_PRE);
+	return result;
+}
+
+static int send_message(struct ws_stream *s, const struct iovec *vec, int count, size_t length, unsigned flags)
+{
+	unsigned char *memory = length > ENGINE_SCRATCH ? malloc(LWS_PRE + length) : s->engine->scratch;
+	int result;
+	if (!memory)
+		return CP_ENOMEM;
+	gather(memory + LWS_PRE, vec, count);
+	if (!s->out_message)
+		s->packed_out = s->deflate && (length >= PACK_LEAST || flags & CP_WRITE_MORE);
+	if (s->packed_out)
+		result = send_packed(s, memory + LWS_PRE, length, flags);
+	else
+		result = send_frame(s, memory + LWS_PRE, length, kind_of(s, length, flags));
 	s->out_message = flags & CP_WRITE_MORE;
 	if (memory != s->engine->scratch)
 		free(memory);
@@ -253,9 +297,19 @@ void stream_say_close(struct ws_stream *s, unsigned code, const char *reason, si
 	send_frame(s, frame + LWS_PRE, size, WRITE_CLOSE);
 }
 
+/** Who ends in order has said all of the message that goes on. (Layers of bytes say CP_WRITE_MORE of what is the last.) */
+static void finish_message(struct ws_stream *s)
+{
+	unsigned char frame[LWS_PRE];
+	if (s->out_message && s->state == WS_STREAM_OPEN)
+		send_frame(s, frame + LWS_PRE, 0, LWS_WRITE_CONTINUATION);
+	s->out_message = false;
+}
+
 static void say_own_close(struct ws_stream *s)
 {
 	const struct cp_ending *ending = s->own_ending;
+	finish_message(s);
 	if (ending)
 		stream_say_close(s, ending->code, ending->reason, ending->length);
 	else
@@ -266,6 +320,9 @@ static void say_own_close(struct ws_stream *s)
 static int say_end(struct ws_stream *s)
 {
 	unsigned char frame[LWS_PRE];
+	finish_message(s);
+	if (s->state != WS_STREAM_OPEN)
+		return CP_ERESET;
 	s->shut = true;
 	return send_frame(s, frame + LWS_PRE, 0, LWS_WRITE_TEXT);
 }
@@ -277,7 +334,7 @@ static int stream_shutdown_write(struct cp_stream *stream)
 		return CP_OK;
 	if (s->state != WS_STREAM_OPEN)
 		return s->broken != CP_OK ? s->broken : CP_ERESET;
-	if (s->behaviour.half_close)
+	if (s->behaviour.half_close && !s->own_ending) /* words are of a Close, which ends both directions */
 		return say_end(s);
 	if (s->connects)
 		return CP_EUNSUPPORTED;
@@ -327,8 +384,6 @@ static ssize_t stream_read(struct cp_stream *stream, const struct iovec *vec, in
 	return receive_read(stream_of(stream), vec, count, hints);
 }
 
-static void on_await(struct cp_deferred *deferred);
-
 static void stream_await(struct cp_stream *stream, unsigned events)
 {
 	struct ws_stream *s = stream_of(stream);
@@ -361,11 +416,15 @@ static const struct cp_stream_ops stream_ops = {
 
 /* ---- libwebsockets ------------------------------------------------------------------------------------------ */
 
-/** Whether the peer has ended the connection, or libwebsockets did since it found something wrong. */
+/** Whether it is libwebsockets that ends the connection, since it found something wrong, and not the peer. What a peer
+ * sent before it reset the connection may be there still, unread. */
 static bool peer_is_there(const struct ws_stream *s)
 {
 	char byte;
-	ssize_t got = recv(lws_get_socket_fd(s->wsi), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	struct pollfd ends = {lws_get_socket_fd(s->wsi), 0, 0};
+	if (poll(&ends, 1, 0) > 0) /* POLLERR, POLLHUP */
+		return false;
+	ssize_t got = recv(ends.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	return got > 0 || (got < 0 && errno == EAGAIN);
 }
 

@@ -11,6 +11,7 @@
 #ifndef SYSTEMS_WS_STREAM_H
 #define SYSTEMS_WS_STREAM_H
 
+#include "deflate.h"
 #include "engine.h"
 
 #include <connpipe/loop.h>
@@ -46,12 +47,21 @@ enum {
 	WS_RESET_MS = 1000, /* … and otherwise */
 };
 
+/** In a piece's hints: it is compressed. */
+#define PIECE_PACKED 0x10000u
+
 /** A piece of a message that the user has not taken yet. */
 struct ws_piece {
 	struct ws_piece *next;
 	const char *at; /* behind the structure; or libwebsockets' memory, for as long as its callback lasts */
 	size_t length;
-	unsigned hints; /* CP_READ_MORE, CP_READ_TEXT */
+	unsigned hints; /* CP_READ_MORE, CP_READ_TEXT, PIECE_PACKED */
+};
+
+/** What is checked of a message from piece to piece. */
+struct ws_counted {
+	uint64_t length;
+	uint8_t utf8; /* see utf8_check() */
 };
 
 struct ws_stream {
@@ -76,14 +86,19 @@ struct ws_stream {
 	bool is_text;
 	bool ended, over; /* as CP_READ_END, CP_READ_OVER, when everything was taken */
 	bool end_told;
-	uint8_t utf8; /* state of checking */
-	int broken;   /* what reading returns then; CP_OK: nothing is wrong */
-	uint64_t message_length;
+	int broken;                 /* what reading returns then; CP_OK: nothing is wrong */
+	struct ws_counted received; /* what has come of the message, if it is not compressed */
 
 	/* stream.c */
 	bool out_message; /* the last write was not the last of its message */
 	bool shut;        /* nothing more is written */
 	struct cp_ending *peer_ending, *own_ending;
+
+	/* permessage-deflate, if it was agreed on */
+	struct deflate *deflate;
+	bool server_forgets;        /* the server has agreed to keep no context between messages */
+	bool packed_in, packed_out; /* the message that is under way is compressed */
+	struct ws_counted unpacked; /* what was read of a compressed one */
 
 	/* keepalive.c */
 	struct cp_timer timer;
@@ -104,6 +119,8 @@ void stream_enter(struct ws_stream *s, enum ws_stream_state state);
 void stream_say_close(struct ws_stream *s, unsigned code, const char *reason, size_t length);
 /** The stream is broken: the user is told, and the connection ends as libwebsockets does it. */
 void stream_broke(struct ws_stream *s, int error);
+/** Likewise, inside a call of the user: who else waits is told later. */
+void stream_broke_later(struct ws_stream *s, int error);
 /** Have libwebsockets end the connection, at once. Not inside a callback of it: that returns -1 for this. */
 void stream_cut(struct ws_stream *s);
 /** Call the user, who may do anything: `s` is still there, but may be closed. */

@@ -62,16 +62,13 @@ static bool refuse(struct ws_refusal *refusal, int status, const char *reason)
 
 /* ---- The request line --------------------------------------------------------------------------------------- */
 
-/** The byte in front of which a line stops being one of visible characters and spaces; its end if there is none. */
-static const char *find_bad_byte(struct ws_text line)
+/** Whether there are only visible characters and spaces. Without a branch in the loop: lines can be long. */
+static bool is_visible(struct ws_text line)
 {
 	unsigned bad = 0;
-	for (size_t i = 0; i < line.length; i++) /* without a branch: lines can be long */
+	for (size_t i = 0; i < line.length; i++)
 		bad |= ((unsigned char)line.at[i] < ' ') | ((unsigned char)line.at[i] >= 0x7f);
-	const char *at = line.at;
-	while (bad && (unsigned char)*at >= ' ' && (unsigned char)*at < 0x7f)
-		at++;
-	return bad ? at : line.at + line.length;
+	return !bad;
 }
 
 /** What can be said of a request line of which the end may be missing. */
@@ -83,9 +80,7 @@ static bool check_bytes(struct ws_text line, struct ws_refusal *refusal)
 		return refuse(refusal, 400, "TLS, where a plain request was expected");
 	if (!grammar_is_token(grammar_text(line.at, 1)))
 		return refuse(refusal, 400, "no HTTP request");
-	if (find_bad_byte(line) < line.at + line.length)
-		return refuse(refusal, 400, "a byte in the request line that is no visible character");
-	return true;
+	return is_visible(line) || refuse(refusal, 400, "a byte in the request line that is no visible character");
 }
 
 static bool is_digit(char c)
@@ -529,6 +524,7 @@ bool ws_upgrade_allowed(const struct ws_upgrade *upgrade, const struct ws_option
 
 const char *ws_upgrade_protocol(const struct ws_upgrade *upgrade, const struct ws_options *options)
 {
+	static const char binary[] = "binary"; /* no more than what is done anyway; noVNC and others insist on it */
 	if (!upgrade->protocols.at)
 		return NULL;
 	if (!options->no_half_close && offers_has_protocol(upgrade, WS_HALF_CLOSE_PROTOCOL))
@@ -536,5 +532,5 @@ const char *ws_upgrade_protocol(const struct ws_upgrade *upgrade, const struct w
 	for (uint32_t i = 0; i < options->subprotocols.count; i++)
 		if (offers_has_protocol(upgrade, options->subprotocols.at[i]))
 			return options->subprotocols.at[i];
-	return NULL;
+	return options->subprotocols.count == 0 && offers_has_protocol(upgrade, binary) ? binary : NULL;
 }

@@ -41,7 +41,8 @@ static int find_others(struct ws_part *part)
 		cp_system_error(part->core, "websockets need the tcp connector: %s", error.message);
 		return CP_ENOTFOUND;
 	}
-	const struct cp_address *secure = parse(part, "1e1001.connpipe.tls.tls+1e1001.connpipe.core.tcp:127.0.0.1:1", &error);
+	const struct cp_address *secure =
+		parse(part, "1e1001.connpipe.tls.tls+1e1001.connpipe.core.tcp:127.0.0.1:1", &error);
 	part->tls = secure ? secure->layers[0].converter : NULL;
 	return CP_OK;
 }

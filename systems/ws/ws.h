@@ -137,7 +137,8 @@ enum ws_head ws_upgrade_read(const char *bytes, size_t length, struct ws_upgrade
 struct ws_text ws_upgrade_field(const struct ws_upgrade *upgrade, const char *name, const struct ws_text *after);
 /** What the options of the address say against a valid request (403, 404). @return whether it may go on */
 bool ws_upgrade_allowed(const struct ws_upgrade *upgrade, const struct ws_options *options, struct ws_refusal *refusal);
-/** Choose the subprotocol: the first of ours that the client offers; WS_HALF_CLOSE_PROTOCOL before all, if allowed.
+/** Choose the subprotocol: the first of ours that the client offers ("binary" if none are set); WS_HALF_CLOSE_PROTOCOL
+ * before all, if allowed.
  * @return its name, or NULL: none */
 const char *ws_upgrade_protocol(const struct ws_upgrade *upgrade, const struct ws_options *options);
 /** The whole answer to a refused request; the connection is closed behind it.

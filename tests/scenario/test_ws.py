@@ -25,6 +25,7 @@ class Refused(Client):
         self.page = b""
         while piece := self.peer.receive():
             self.page += piece
+        self.close()
 
 
 class Addresses(Websockets):
@@ -193,6 +194,7 @@ class Stacks(Websockets):
 
     STACKS = ("ws(/p)", "ws(/p)+proxy", "ws(/p)+proxy(v1)", "ws(/p)+zstd", "ws(/p)+tls(site)", "ws(/p)+tls(site)+proxy",
               "zstd+ws(/p)", "proxy+ws(/p)", "tls(site)+ws(/p)", "ws(/outer)+ws(/p)", "frame+ws(/p)")
+    UNIX = ("ws(/p)", "ws(/p)+zstd")
 
     @classmethod
     def setUpClass(cls):
@@ -201,13 +203,13 @@ class Stacks(Websockets):
         cls.site = '[site]\ntype = "tls"\ncertificate = "%s"\nca = "%s"\nserver_name = "127.0.0.1"\n' % (
             cls.authority.make("site", ["127.0.0.1"]), cls.authority.path)
 
-    def chains(self, server, stacks):
+    def chains(self, server, stacks, wire=lambda: "tcp:$4:%d" % free_port()):
         front, back, ports = {}, {}, []
         for stack in stacks:
-            wire, bare = "%s+tcp:$4:%d" % (stack, free_port()), "frame+" if stack.startswith("frame") else ""
+            between, bare = "%s+%s" % (stack, wire()), "frame+" if stack.startswith("frame") else ""
             ports.append(free_port())
-            front["%stcp:$4:%d" % (bare, ports[-1])] = wire
-            back[wire] = bare + server.address
+            front["%stcp:$4:%d" % (bare, ports[-1])] = between
+            back[between] = bare + server.address
         self.back = self.connpipe(table(back) + self.site)
         return self.connpipe(table(front) + self.site), ports
 
@@ -234,6 +236,13 @@ class Stacks(Websockets):
         server = self.server()
         _, ports = self.chains(server, self.STACKS)
         for stack, port in zip(self.STACKS, ports):
+            with self.subTest(stack=stack):
+                self.through(stack, port, server)
+
+    def test_over_unix_sockets(self):
+        server = self.server()
+        _, ports = self.chains(server, self.UNIX, lambda: "unix:%s/wire" % self.directory())
+        for stack, port in zip(self.UNIX, ports):
             with self.subTest(stack=stack):
                 self.through(stack, port, server)
 
@@ -291,6 +300,28 @@ class Stacks(Websockets):
         client.expect_message(BINARY, bytes(100000))
         target.send_close(4001, "that is it")
         client.expect_heard("close 4001 that is it")
+
+
+class Datagrams(Websockets):
+    def test_through_two(self):
+        """Each datagram is a message, whatever its length."""
+        target, client = (self.keep(sock, sock.close) for sock in (socket.socket(type=socket.SOCK_DGRAM),
+                                                                   socket.socket(type=socket.SOCK_DGRAM)))
+        for sock in (target, client):
+            sock.settimeout(PATIENCE)
+        target.bind(("127.0.0.1", 0))
+        entry, between = free_port(), free_port()
+        self.connpipe(table({"ws:$4:%d/udp" % between: "udp:127.0.0.1:%d" % target.getsockname()[1]}))
+        self.connpipe(table({"udp:$4:%d" % entry: "ws:127.0.0.1:%d/udp" % between}))
+        client.connect(("127.0.0.1", entry))
+        peer = None
+        for sent in (b"first", b"", b"x" * 1400, b"y" * 65507):
+            client.send(sent)
+            got, peer = target.recvfrom(70000)
+            self.assertEqual(got, sent)
+        for sent in (b"z" * 65507, b"", b"back"):
+            target.sendto(sent, peer)
+            self.assertEqual(client.recv(70000), sent)
 
 
 class HalfClose(Websockets):
@@ -476,7 +507,7 @@ class Targets(Websockets):
         self.client(proxy.port())
         request = Answering(self.accept(server)).request
         self.assertEqual(request.get("Host"), "127.0.0.1:%d" % server.port)
-        self.assertEqual(request.tokens("Sec-WebSocket-Protocol"), ["connpipe"])
+        self.assertEqual(request.tokens("Sec-WebSocket-Protocol"), ["binary", "connpipe"])
 
 
 class Clients(Websockets):
@@ -504,6 +535,7 @@ class Clients(Websockets):
         while piece := peer.receive():
             answer += piece
         self.assertEqual(answer.split(b" ")[1], b"405", answer)
+        peer.close()
         proxy.wait_log("refused with 405")
 
 

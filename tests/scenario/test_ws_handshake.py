@@ -288,7 +288,7 @@ class Asking(Websockets):
             self.assertEqual(asked.get("Sec-WebSocket-Version"), "13")
             self.assertIsNone(asked.get("Origin"))
             self.assertIsNone(asked.get("Sec-WebSocket-Extensions"))
-            self.assertIn(asked.get("Sec-WebSocket-Protocol"), (None, "connpipe"))
+            self.assertEqual(asked.get("Sec-WebSocket-Protocol"), "binary, connpipe")
             self.assertFalse(target.buffer, "bytes behind the request, before it was answered")
             key = base64.b64decode(target.key, validate=True)
             self.assertEqual(len(key), 16)

@@ -1,7 +1,7 @@
 """A storm of websockets: thousands that open, stall, break and close in every state, many of them at once. Whatever they
 do, those that keep the rules are served meanwhile, and nothing is left behind.
 
-$CONNPIPE_TEST_SEED, $CONNPIPE_TEST_SECONDS   as for test_storm.py; without them 3 seconds, or 120"""
+$CONNPIPE_TEST_SEED, $CONNPIPE_TEST_SECONDS   as for test_storm.py; without them 2 seconds, or 120"""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from .ws_raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Client, Wire,
 from .ws_sides import Websockets
 
 LONG = bool(os.environ.get("CONNPIPE_TEST_LONG"))
-SECONDS = float(os.environ.get("CONNPIPE_TEST_SECONDS", "120" if LONG else "3"))
+SECONDS = float(os.environ.get("CONNPIPE_TEST_SECONDS", "120" if LONG else "2"))
 SEED = int(os.environ.get("CONNPIPE_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 LANES = 8
 AT_ONCE = 24      # of a lane
@@ -45,8 +45,6 @@ def no_request(_lane, plan, peer, _path):
     peer.send(plan.choice([plan.randbytes(40), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n\r\n\r\n", b"x" * 20000,
                            request("/nowhere"), request("/echo", {"Sec-WebSocket-Version": "8"})]))
     yield
-    with contextlib.suppress(*BROKEN):
-        peer.receive()
 
 
 def opened(peer, path):
@@ -85,7 +83,7 @@ def pings(_lane, plan, peer, path):
     """Many, whose answers are not read."""
     client = opened(peer, path)
     for _ in range(plan.randrange(10)):
-        client.send_bytes(client.frame(plan.choice([PING, PONG]), BLOB[:125]) * 50)
+        client.send_bytes(client.frame(plan.choice([PING, PONG]), BLOB[:125]) * 20)
         yield
 
 
@@ -94,7 +92,7 @@ def floods(_lane, plan, peer, path):
     client = opened(peer, path)
     peer.socket.setblocking(False)
     with contextlib.suppress(BlockingIOError):
-        for _ in range(40):
+        for _ in range(20):
             client.peer.send(client.frame(BINARY, BLOB))
             yield
     peer.socket.settimeout(PATIENCE)
@@ -172,7 +170,10 @@ class Lane(threading.Thread):
             return [keeps_the_rules(self, plan, peer, path), peer, True, False]
         stalls = plan.random() < 0.2 and len(self.kept) < KEPT
         act = plan.choice(STALL if stalls else ROGUES)
-        place = plan.choice(self.storm.places if act is not silent else self.storm.echoes)
+        places = self.storm.places
+        if act is floods and not LONG:  # over TLS it takes seconds until such a one is given up
+            places = [place for place in places if not place[2]]
+        place = plan.choice(places)
         peer, path = self.connect(place)
         return [act(self, plan, peer, path), peer, False, stalls]
 
@@ -271,7 +272,7 @@ class Storm(Websockets):
             (secure, "/rude", True)]
         return ('[tls]\ntype = "tls"\ncertificate = "%s"\n[there]\ntype = "tls"\nverify = false\n' %
                 authority.make("site", ["127.0.0.1"]) +
-                table(routes, "workers = 2", timeouts='half_close = "2s", reset = "2s"'))
+                table(routes, "workers = 2", timeouts='half_close = "1s", reset = "500ms"'))
 
     def run_lanes(self, proxy, config):
         lanes = [Lane(self, number) for number in range(LANES)]

@@ -170,6 +170,23 @@ class Ends(Websockets):
         self.assertIn(heard.split(" ")[:2], (["close", "1011"], ["reset"]))
         proxy.wait_closed(3)
 
+    def test_a_reset_while_nothing_is_read(self):
+        """Data of the client is still there, unread, when its reset is seen: it is one all the same."""
+        proxy, server = self.before_tcp(timeouts='reset = "100ms"')
+        client, target = self.websocket(receive_buffer=65536), self.accept(server)
+
+        def answer():
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                target.send(BLOB * 12)
+
+        with meanwhile(answer):
+            client.peer.socket.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    client.peer.send(client.frame(BINARY, BLOB))
+            client.peer.reset()
+            self.assertIn("client_reset", proxy.wait_closed())
+
     def test_end_of_a_client_towards_a_websocket(self):
         """It is held until the target's answer ends."""
         server = self.server()
@@ -240,9 +257,7 @@ class HalfClose(Websockets):
         target.send(b"answer")
         client.expect(b"answer")
         target.shutdown()
-        client.expect_message(TEXT, "")
-        heard = client.hear()
-        self.assertEqual(heard, "close 1000")
+        self.expect_last_end(client)
         client.send_close(1000)
         client.expect_end()
         self.assertIn("done", proxy.wait_closed())
@@ -257,6 +272,11 @@ class HalfClose(Websockets):
         client.send(TEXT)
         target.expect_end()
         self.assertEqual(client.hear(), "close 1000")
+
+    def expect_last_end(self, wire):
+        """Where the other direction has ended, Close alone says it all."""
+        heard = wire.hear()
+        self.assertEqual(wire.hear() if heard == "text" else heard, "close 1000")
 
     def test_as_a_client(self):
         server = self.server()

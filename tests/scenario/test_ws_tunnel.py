@@ -68,17 +68,17 @@ class Tunnel(Scenario):
         for name, number in ((self.near, 1), (self.far, 2)):
             run("ip", "-n", name, "address", "add", "10.99.0.%d" % number, "peer", "10.99.0.%d" % (3 - number), "dev",
                 "link")
-            run("ip", "-n", name, "link", "set", "link", "up")
-            run("ip", "-n", name, "link", "set", "lo", "up")
+            run("ip", "-n", name, "link", "set", "dev", "link", "up")
+            run("ip", "-n", name, "link", "set", "dev", "lo", "up")
 
     def make_link(self):
-        if run("ip", "-n", self.near, "link", "add", "link", "type", "veth", "peer", "name", "link", "netns", self.far,
+        if run("ip", "-n", self.near, "link", "add", "name", "link", "type", "veth", "peer", "name", "link", "netns", self.far,
                check=False):
             netem = ["root", "netem", "loss", "%d%%" % LOSS, "delay", "%dms" % DELAY]
             if shutil.which("tc") and all(run("tc", "-n", name, "qdisc", "add", "dev", "link", *netem, check=False)
                                           for name in (self.near, self.far)):
                 return
-            run("ip", "-n", self.near, "link", "del", "link")
+            run("ip", "-n", self.near, "link", "del", "dev", "link")
         if not os.access("/dev/net/tun", os.W_OK):
             self.skipTest("there is neither netem nor /dev/net/tun")
         process = subprocess.Popen([sys.executable, LINK, self.near, self.far, str(LOSS), str(DELAY)],
@@ -148,7 +148,7 @@ class Tunnel(Scenario):
         words = ["wg", "set", name, "listen-port", str(port), "private-key", "/dev/stdin", "peer", peer_key,
                  "allowed-ips", "10.98.0.%d/32" % (3 - number), "persistent-keepalive", "1"]
         with inside(namespace):
-            if not run("ip", "link", "add", name, "type", "wireguard", check=False):
+            if not run("ip", "link", "add", "name", name, "type", "wireguard", check=False):
                 if not shutil.which("wireguard-go"):
                     self.skipTest("there is neither WireGuard in the kernel nor wireguard-go")
                 process = subprocess.Popen(["wireguard-go", "-f", name], stdin=subprocess.DEVNULL,
@@ -158,7 +158,7 @@ class Tunnel(Scenario):
                 until(lambda: os.path.exists("/run/wireguard/%s.sock" % name))
             run(*words, *(["endpoint", endpoint] if endpoint else []), input=self.keys[number])
             run("ip", "address", "add", "10.98.0.%d/24" % number, "dev", name)
-            run("ip", "link", "set", name, "up")
+            run("ip", "link", "set", "dev", name, "up")
 
     def make_keys(self):
         self.keys, public = {}, {}

@@ -1,9 +1,6 @@
 /* TCP settings: what they say about an address, and what is wrong with them. */
 #include "core_settings.h"
 
-#include <linux/capability.h>
-#include <sys/syscall.h>
-
 TestSuite(core_tcp_settings, .init = settings_start, .fini = settings_stop);
 
 /* ---- Which options an address has --------------------------------------------------------------------------- */
@@ -153,14 +150,6 @@ Test(core_tcp_settings, a_check_asks_nothing_of_the_kernel)
 	generation.mode = GENERATION_CHECK;
 	set("connpipe.tcp.congestion = \"rena\"");
 	cr_expect_str_eq(options_for("tcp:$4:80")->congestion, "rena");
-}
-
-/** Give up what lets one set marks. */
-static void drop_privileges(void)
-{
-	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct data[2] = {{0}};
-	cr_assert_eq(syscall(SYS_capset, &header, data), 0);
 }
 
 Test(core_tcp_settings, a_mark_needs_a_privilege)

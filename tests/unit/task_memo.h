@@ -38,6 +38,7 @@ struct memo_read {
 
 struct memo {
 	struct cp_stream stream; /* first */
+	struct memo *earlier;
 	struct memo_manner manner;
 	struct memo_read reads[MEMO_READS];
 	uint32_t read, said; /* how many so far; at most MEMO_READS are said and not read */
@@ -76,6 +77,8 @@ void memo_end(struct memo *memo, uint32_t code);
 /** From now on so many writes are taken. */
 void memo_set_room(struct memo *memo, int room);
 
+/** Wait until worker 0 has done what it was about to. */
+void memo_turn(void);
 /** Wait until this was done to it, and nothing else. */
 void memo_expect(struct memo *memo, const char *record);
 /** What was done to it so far, when the worker has had its turn. @return a static text */

@@ -23,16 +23,23 @@ TestSuite(task_sessions, .timeout = 60);
 
 /* ---- Limits ------------------------------------------------------------------------------------------------- */
 
-static void see_limits(struct cp_loop *loop, void *arg)
+struct count {
+	enum limits_total total;
+	uint32_t open;
+};
+
+static void see_count(struct cp_loop *loop, void *arg)
 {
-	*(struct limits **)arg = main_of(loop)->limits;
+	struct count *count = arg;
+	count->open = limits_open(main_of(loop)->limits, count->total);
 }
 
 static uint32_t counted(enum limits_total total)
 {
-	struct limits *limits;
-	call(cp_loop_main(), see_limits, &limits);
-	return limits_open(limits, total);
+	struct count count = {total, 0};
+	memo_turn();
+	call(cp_loop_main(), see_count, &count);
+	return count.open;
 }
 
 Test(task_sessions, have_a_limit_of_their_own)

@@ -2,6 +2,7 @@
 #include "../../systems/ws/open.h"
 #include "proxy_fixture.h"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -150,7 +151,7 @@ Test(ws_open, facts_of_a_request)
 	expect_text("subprotocol", "chat");
 	expect_text("x-tenant", "blue");
 	expect_text("x-none", NULL);
-	cr_expect_null(cp_request_fact(&fixture.request, "forwarded_for"), "nobody vouches for it");
+	expect_text("forwarded_for", NULL);
 }
 
 Test(ws_open, facts_that_are_not_there_are_null)
@@ -256,6 +257,23 @@ Test(ws_open, what_is_no_request_is_refused_at_once)
 	arrive(20);
 	cr_expect_eq(outcome(), CP_EPROTO);
 	cr_expect(fixture.script.closed && cp_cause_is_reset(fixture.script.cause));
+}
+
+Test(ws_open, without_descriptors_the_client_is_told_so)
+{
+	const char *head = "GET /chat HTTP/1.1\r\nHost: a\r\n" OFFER "\r\n";
+	struct rlimit limit, none;
+	ask(head);
+	getrlimit(RLIMIT_NOFILE, &limit);
+	none = limit;
+	none.rlim_cur = 0;
+	setrlimit(RLIMIT_NOFILE, &none);
+	arrive(strlen(head));
+	setrlimit(RLIMIT_NOFILE, &limit);
+	expect_answer("HTTP/1.1 503 ");
+	fixture.script.end = true;
+	arrive(strlen(head));
+	cr_expect_eq(outcome(), CP_EMFILE, "%s", fixture.open.error.message);
 }
 
 Test(ws_open, an_answer_that_does_not_fit_is_written_later)

@@ -273,7 +273,7 @@ Test(ws_settings, logins)
 /** One error of one line in [connpipe.ws], from its column on. */
 static void expect_error(const char *line, const char *error)
 {
-	char text[1024], found[1024] = "", expected[1024];
+	char text[2048], found[1024] = "", expected[1024];
 	snprintf(text, sizeof(text), "[connpipe.ws]\n%s\n", line);
 	load(text);
 	cr_assert_null(generation, "%s: it loads", line);
@@ -383,6 +383,15 @@ Test(ws_settings, errors_of_proxies)
 	expect_error("proxy_authorization = \"a\\r\"", "23: expected at most 2048 bytes without control characters");
 	expect_error("proxy_authorization = \"x\"\nproxy_user = \"a\"",
 				 "1: either `proxy_authorization`, or `proxy_user` and `proxy_password`");
+}
+
+Test(ws_settings, so_long_a_password)
+{
+	char line[2048];
+	snprintf(line, sizeof(line), "[connpipe.ws]\nproxy_user = \"a\"\nproxy_password = \"%01024d\"\n", 0);
+	set(line);
+	snprintf(line, sizeof(line), "proxy_password = \"%01025d\"\nproxy_user = \"a\"", 0);
+	expect_error(line, "18: expected at most 1024 bytes without control characters");
 }
 
 Test(ws_settings, errors_of_times_and_sizes)

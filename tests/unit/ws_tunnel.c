@@ -289,6 +289,20 @@ Test(ws_tunnel, an_end_right_behind_the_answer)
 	cp_stream_close(result.stream, CP_CAUSE_DONE);
 }
 
+/** Or the user would ask the descriptor again, in vain. */
+Test(ws_tunnel, bytes_behind_the_answer_may_be_all_for_now)
+{
+	char got[8];
+	struct iovec vec = {got, sizeof(got)};
+	unsigned hints;
+	begin();
+	fake_arrive(&proxy, "HTTP/1.1 200 OK\r\n\r\nSSH", 22);
+	cr_assert(result.stream);
+	cr_expect_eq(cp_stream_readv(result.stream, &vec, 1, &hints), 3);
+	cr_expect_eq(hints, CP_READ_DRAINED);
+	cp_stream_close(result.stream, CP_CAUSE_DONE);
+}
+
 /* ---- Giving up ---------------------------------------------------------------------------------------------- */
 
 Test(ws_tunnel, cancelled_in_each_state)

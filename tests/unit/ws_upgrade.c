@@ -174,6 +174,15 @@ Test(ws_upgrade, hosts)
 	}
 }
 
+Test(ws_upgrade, a_host_of_255_characters_and_not_one_more)
+{
+	char head[1024];
+	snprintf(head, sizeof(head), LINE "Host: %0255d\r\n" OFFER "\r\n", 0);
+	expect_taken(head);
+	snprintf(head, sizeof(head), LINE "Host: %0256d\r\n" OFFER "\r\n", 0);
+	expect_refused(head, 400, "a malformed Host");
+}
+
 Test(ws_upgrade, keys)
 {
 	static const char *const good[] = {
@@ -493,6 +502,8 @@ Test(ws_upgrade, the_first_of_our_subprotocols_that_is_offered)
 	cr_expect_null(protocol_for("", &options));
 	cr_expect_null(protocol_for("Sec-WebSocket-Protocol: v1.chat\r\n", &none));
 	cr_expect_str_eq(protocol_for("Sec-WebSocket-Protocol: v2.chat, connpipe\r\n", &options), "connpipe");
+	cr_expect_str_eq(protocol_for("Sec-WebSocket-Protocol: base64, binary\r\n", &none), "binary");
+	cr_expect_null(protocol_for("Sec-WebSocket-Protocol: binary\r\n", &options));
 	options.no_half_close = true;
 	cr_expect_eq(protocol_for("Sec-WebSocket-Protocol: v2.chat, connpipe\r\n", &options), ours[0]);
 }

@@ -27,12 +27,16 @@ def amount(load, figure, value):
     return number(value) + " µs"
 
 
+def part(value):
+    return ("%.2f" if value >= 0.01 else "%.1g") % value
+
+
 def ratio(found):
     if not found:
         return "-"
     if found["rounds"] < 2:
-        return "%.2f" % found["median"]
-    return "%.2f [%.2f, %.2f]" % (found["median"], found["low"], found["high"])
+        return part(found["median"])
+    return "%s [%s, %s]" % tuple(part(found[name]) for name in ("median", "low", "high"))
 
 
 def grid(rows):
