@@ -193,13 +193,15 @@ static void load_all(struct generation *generation, const struct generation_sour
 }
 
 /** Unknown keys: only now is it certain which keys were asked for. Not for a system that has failed: it may have given
- * up before it asked. Not for settings that a parent shares with its child: the parent's turn is enough. */
+ * up before it asked. Not for settings that a parent shares with its child: the parent's turn is enough. Not for
+ * [connpipe] as a whole, which has had its turn; the core system finishes the tables in it that are its own. */
 static void finish_settings(const struct generation *generation)
 {
+	const struct cp_settings *whole = process_settings_table(generation->config, "");
 	for (uint32_t i = 0; i < generation->system_count; i++) {
 		const struct cp_system *system = generation->systems[i];
 		bool shared = system->parent && system->parent->settings == system->settings;
-		if (system->settings && !system->failed && !shared)
+		if (system->settings && !system->failed && !shared && system->settings != whole)
 			cp_settings_finish(system->settings);
 	}
 }

@@ -9,7 +9,7 @@
 enum { ASKED_AT_ONCE = 64 }; /* routers, in one turn */
 
 struct session {
-	struct pipe pipe; /* first */
+	struct pipe pipe;              /* first */
 	struct session *next, **prev;  /* the worker's list */
 	const struct binding *binding; /* in the worker's plan: where it came in; NULL: not bound there */
 	struct cp_peer local;          /* where the client sends to, if the connector said so */
@@ -68,8 +68,8 @@ static const struct cp_address *read_address(const struct session *s, struct cp_
 	const char *incoming = p->setup ? text : pipe_incoming(p);
 	if (strcmp(incoming, s->binding->text) == 0)
 		return s->binding->address;
-	int result = cp_address_parse(request->scope, cp_request_arena(request), incoming, strlen(incoming), 0, &address,
-								  &error);
+	int result =
+		cp_address_parse(request->scope, cp_request_arena(request), incoming, strlen(incoming), 0, &address, &error);
 	return result == CP_OK ? address : NULL;
 }
 

@@ -27,7 +27,7 @@ struct worker;
 /** What a worker has of them. */
 struct sessions {
 	struct session *first;
-	struct session *unasked;    /* behind a reload: from this one on their routes are still to be looked for */
+	struct session *unasked;     /* behind a reload: from this one on their routes are still to be looked for */
 	struct cp_deferred deferred; /* which goes on in the next turn: routers may take their time */
 	struct pool pool;
 };

@@ -20,6 +20,7 @@ struct deflate {
 	uint8_t tail_left;   /* of the incoming message: what was not fed of it, when all else was */
 	bool in_tail;
 	bool marks;
+	bool keeps; /* the peer's context */
 };
 
 struct deflate *deflate_new(void)
@@ -107,6 +108,11 @@ int deflate_pack(struct deflate *d, const void *bytes, size_t size, bool final, 
 
 /* ---- In ----------------------------------------------------------------------------------------------------- */
 
+void deflate_keep_context(struct deflate *d)
+{
+	d->keeps = true;
+}
+
 static bool begin_in(struct deflate *d)
 {
 	if (!d->unpacks) {
@@ -160,7 +166,9 @@ enum deflate_result deflate_unpack(struct deflate *d, const char **at, size_t *l
 		}
 	}
 	*got = room - d->in.avail_out;
-	if (result == DEFLATE_DONE || result == DEFLATE_WRONG)
+	if (result == DEFLATE_DONE)
+		d->in_tail = false;
+	if (result == DEFLATE_WRONG || (result == DEFLATE_DONE && !d->keeps))
 		end_in(d);
 	return result;
 }
@@ -186,8 +194,10 @@ static int on_extension(struct lws_context *context, const struct lws_extension 
 	case LWS_EXT_CB_OPTION_SET:
 		s->server_forgets |= ((struct lws_ext_option_arg *)in)->option_index == 0;
 		return 0;
-	case LWS_EXT_CB_OPTION_CONFIRM: /* what the server said; we had asked for that */
-		return s->server_forgets ? 0 : -1;
+	case LWS_EXT_CB_OPTION_CONFIRM: /* the server's answer was read */
+		if (!s->server_forgets)
+			deflate_keep_context(s->deflate);
+		return 0;
 	case LWS_EXT_CB_PACKET_TX_PRESEND:
 		if (s->deflate && deflate_marks_frame(s->deflate))
 			((struct lws_tokens *)in)->token[0] |= 0x40;

@@ -1,4 +1,5 @@
-/** permessage-deflate (RFC 7692), always without context takeover: between two messages nothing is kept.
+/** permessage-deflate (RFC 7692), without context takeover: between two messages nothing is kept. Only if a server does
+ * not agree to that, as it should, then what it sends is uncompressed with the context of what came before.
  *
  * Ours, and not libwebsockets' own: that one leaves input in buffers that other connections use meanwhile, and mixes up
  * which side's context is meant. libwebsockets only negotiates it, and sets RSV1 (deflate_extensions).
@@ -37,6 +38,9 @@ int deflate_pack(struct deflate *d, const void *bytes, size_t size, bool final, 
 bool deflate_marks_frame(struct deflate *d);
 /** The next message is compressed, and begins. */
 void deflate_mark(struct deflate *d);
+
+/** What comes refers to earlier messages. */
+void deflate_keep_context(struct deflate *d);
 
 enum deflate_result {
 	DEFLATE_FULL, /* there is no more room: more may come */

@@ -26,7 +26,7 @@ static void hold(struct ws_stream *s)
 
 static void unhold(struct ws_stream *s)
 {
-	if (!s->held || s->first || !s->wsi)
+	if (!s->held || s->first || s->over || !s->wsi)
 		return;
 	s->held = false;
 	lws_rx_flow_control(s->wsi, 1);
@@ -124,9 +124,7 @@ static unsigned check(const struct ws_stream *s, struct ws_counted *counted, boo
 
 static const char *words_for(unsigned code)
 {
-	return code == WS_CLOSE_TOO_BIG    ? "message too big"
-		   : code == WS_CLOSE_NOT_UTF8 ? "not UTF-8"
-									   : "data behind the end";
+	return code == WS_CLOSE_TOO_BIG ? "message too big" : code == WS_CLOSE_NOT_UTF8 ? "not UTF-8" : "protocol error";
 }
 
 static void begin_message(struct ws_stream *s)
@@ -145,13 +143,15 @@ static bool is_end(const struct ws_stream *s, const struct ws_counted *counted, 
 int receive_piece(struct ws_stream *s, const char *bytes, size_t length)
 {
 	bool final = lws_is_final_fragment(s->wsi);
-	unsigned wrong = s->ended ? WS_CLOSE_PROTOCOL : 0;
+	bool goes_on = s->in_message && s->frame_done && lws_get_reserved_bits(s->wsi); /* a fragment with RSV1 */
+	unsigned wrong = s->ended || goes_on ? WS_CLOSE_PROTOCOL : 0;
 	s->heard = cp_loop_now(s->stream.loop);
 	if (s->closed || (s->state != WS_STREAM_OPEN && s->state != WS_STREAM_CLOSE_SENT))
 		return 0;
 	if (!s->in_message)
 		begin_message(s);
 	s->in_message = !final;
+	s->frame_done = lws_remaining_packet_payload(s->wsi) == 0;
 	if (!wrong && !s->packed_in)
 		wrong = check(s, &s->received, s->is_text, bytes, length, lws_remaining_packet_payload(s->wsi), final);
 	if (wrong)
@@ -203,6 +203,7 @@ int receive_close(struct ws_stream *s, const unsigned char *bytes, size_t length
 		s->broken = CP_ERESET; /* what has come of the message is not the message */
 	stream_enter(s, answered ? WS_STREAM_ENDING : WS_STREAM_CLOSE_SEEN);
 	keepalive_close(s, WS_CLOSE_MS);
+	hold(s); /* nothing counts behind a Close */
 	if (s->wants_read)
 		stream_ready(s, CP_READABLE);
 	return answered ? -1 : 0;

@@ -82,6 +82,7 @@ struct ws_stream {
 	struct ws_piece now; /* what libwebsockets hands out at this moment, if `now.at` */
 	struct ws_piece *first, **last;
 	bool held;       /* libwebsockets was told not to read */
+	bool frame_done; /* the last piece was the last of its frame */
 	bool in_message; /* the last piece was not the last of its message */
 	bool is_text;
 	bool ended, over; /* as CP_READ_END, CP_READ_OVER, when everything was taken */

@@ -346,18 +346,18 @@ static const struct cp_field_def fields[] = {
 	{.name = "multiplex", .kind = CP_STRING, .role = CP_ROLE_MULTIPLEX, .optional = true},
 };
 
-#define MEMO_CONNECTOR(name, bits, reroute)                                                                            \
-	static const char *const name##_aliases[] = {#name, NULL};                                                         \
-	static const struct cp_connector_def name##_def = {                                                                \
-		.size = sizeof(name##_def),                                                                                    \
-		.aliases = name##_aliases,                                                                                     \
-		.flags = bits,                                                                                                 \
-		.fields = fields,                                                                                              \
-		.field_count = 3,                                                                                              \
-		.syntax = #name ":host:port!multiplex",                                                                        \
-		.bind = memo_bind,                                                                                             \
-		.connect = memo_connect,                                                                                       \
-		.reroutes = reroute,                                                                                           \
+#define MEMO_CONNECTOR(name, bits, reroute)                    \
+	static const char *const name##_aliases[] = {#name, NULL}; \
+	static const struct cp_connector_def name##_def = {        \
+		.size = sizeof(name##_def),                            \
+		.aliases = name##_aliases,                             \
+		.flags = bits,                                         \
+		.fields = fields,                                      \
+		.field_count = 3,                                      \
+		.syntax = #name ":host:port!multiplex",                \
+		.bind = memo_bind,                                     \
+		.connect = memo_connect,                               \
+		.reroutes = reroute,                                   \
 	};
 
 MEMO_CONNECTOR(memo, CP_CONNECTOR_MESSAGES, NULL)
@@ -493,9 +493,9 @@ static struct proxy proxy;
 
 static void describe(const char *process, const char *rest)
 {
-	int length = snprintf(proxy.text, sizeof(proxy.text),
-						  "[connpipe]\nworkers = 1\nadmin = \"off\"\nlog = { level = \"error\" }\n%s\n%s\n", process,
-						  rest);
+	int length =
+		snprintf(proxy.text, sizeof(proxy.text),
+				 "[connpipe]\nworkers = 1\nadmin = \"off\"\nlog = { level = \"error\" }\n%s\n%s\n", process, rest);
 	cr_assert_lt(length, (int)sizeof(proxy.text));
 }
 

@@ -1,4 +1,5 @@
-/* What a message is on its way through the pump: several at once where both ends can, pieces of one, and towards bytes. */
+/* What a message is on its way through the pump: several at once where both ends can, pieces of one, and towards bytes.
+ */
 #include "task_memo.h"
 
 static const struct memo_manner several = {.room = MEMO_ANY, .segments = true};

@@ -318,8 +318,8 @@ static int oracle_link(struct cp_system *self)
 	const struct cp_address *address;
 	struct cp_error error;
 	oracle.arena = cp_arena_new(0);
-	cr_assert_eq(
-		cp_address_parse(cp_system_scope(self), oracle.arena, "session:front:1", 15, 0, &address, &error), CP_OK);
+	cr_assert_eq(cp_address_parse(cp_system_scope(self), oracle.arena, "session:front:1", 15, 0, &address, &error),
+				 CP_OK);
 	cp_router_bind(oracle.router, address, NULL);
 	cp_system_set_data(self, oracle.arena);
 	return CP_OK;

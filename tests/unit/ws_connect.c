@@ -480,6 +480,19 @@ Test(ws_connect, a_close_of_the_server)
 	peer_expects_end();
 }
 
+Test(ws_connect, nothing_counts_behind_a_close)
+{
+	unsigned char bytes[64];
+	size_t length = frame(bytes, FIN | CLOSE, false, "\x03\xe8", 2);
+	length += frame(bytes + length, FIN | CLOSE, false, "\x03\xe9", 2);
+	connected();
+	peer_sends(bytes, length);
+	user_expects(0, 0, CP_READ_END | CP_READ_OVER, NULL);
+	cr_assert_eq(user->stream->ops->ending(user->stream)->code, 1000);
+	peer_expects_close(1000);
+	peer_expects_end();
+}
+
 Test(ws_connect, closing_in_order)
 {
 	connected();

@@ -82,6 +82,16 @@ Test(ws_stream_deflate, byte_by_byte_to_a_user_who_takes_little)
 	cr_assert_arr_eq(user->bytes, "Hello", 5);
 }
 
+Test(ws_stream_deflate, only_the_first_fragment_is_marked)
+{
+	accepted_with_deflate();
+	peer_says(RSV1 | TEXT, true, "\xf2\x48\xcd", 3);
+	peer_says(FIN | RSV1 | CONTINUED, true, "\xc9\xc9\x07\x00", 4);
+	RUN_UNTIL(user->count && user->at[user->count - 1].result < 0);
+	cr_assert_eq(user->at[user->count - 1].result, CP_EPROTO);
+	peer_expects_close(1002);
+}
+
 Test(ws_stream_deflate, what_cannot_be_uncompressed)
 {
 	accepted_with_deflate();

@@ -51,6 +51,19 @@ Test(ws_stream_end, codes_that_are_answered_with_themselves)
 	}
 }
 
+Test(ws_stream_end, nothing_counts_behind_a_close)
+{
+	unsigned char bytes[256];
+	size_t length = frame(bytes, FIN | CLOSE, true, "\x03\xe8", 2);
+	accepted();
+	memset(bytes + length, 0xff, 100);
+	peer_sends(bytes, length + 100);
+	user_expects(0, 0, CP_READ_END | CP_READ_OVER, NULL);
+	peer_expects_close(1000);
+	peer_expects_end();
+	cr_assert_eq(user->count, 1);
+}
+
 Test(ws_stream_end, a_close_inside_a_message_is_no_end_of_it)
 {
 	accepted();
