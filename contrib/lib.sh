@@ -12,6 +12,8 @@ packages_to_run=(build-essential cmake pkg-config libevent-dev libc-ares-dev lib
 packages_to_test=("${packages_to_run[@]}" ninja-build clang libclang-rt-14-dev libcriterion-dev python3
 	curl iperf3 openssh-client openssh-server redis-server redis-tools # clients of the scenarios
 	nginx libnginx-mod-stream haproxy openssl python3-cryptography zstd # peers of the scenarios
+	nodejs node-ws python3-websockets chromium # peers of websockets; about 25 s to install, most of it the browser
+	iproute2 wireguard-tools wireguard-go # for datagrams through websockets
 	valgrind strace # for tests/bench/instructions
 	libzmq3-dev python3-zmq) # for contrib/example-zmq
 

@@ -14,11 +14,7 @@ struct limits *limits_new(void);
 void limits_free(struct limits *limits);
 
 /** What is counted in all, each for itself. */
-enum limits_total {
-	LIMITS_CONNECTIONS,
-	LIMITS_SESSIONS,
-	LIMITS_TOTALS
-};
+enum limits_total { LIMITS_CONNECTIONS, LIMITS_SESSIONS, LIMITS_TOTALS };
 
 /** Count one more. @param most  0: no limit @return false: over `most`, it was not counted */
 bool limits_enter(struct limits *limits, enum limits_total total, uint32_t most);

@@ -132,9 +132,9 @@ static void status_done(struct survey *survey)
 	json_t *reloads = json_pack("{s:I, s:I, s:s?}", "ok", (json_int_t)m->reloads_ok, "failed",
 								(json_int_t)m->reloads_failed, "last_error", m->last_error);
 	admin_answer(survey->call,
-				 json_pack("{s:b, s:s, s:i, s:s, s:I, s:I, s:o, s:o, s:O, s:i, s:i, s:i, s:b, s:o, s:o}", "ok", 1, "version",
-						   CONNPIPE_VERSION, "pid", (int)getpid(), "state", main_state_text(m->state), "uptime_ms",
-						   (json_int_t)(cp_loop_now(m->loop) - m->started_ms), "generation",
+				 json_pack("{s:b, s:s, s:i, s:s, s:I, s:I, s:o, s:o, s:O, s:i, s:i, s:i, s:b, s:o, s:o}", "ok", 1,
+						   "version", CONNPIPE_VERSION, "pid", (int)getpid(), "state", main_state_text(m->state),
+						   "uptime_ms", (json_int_t)(cp_loop_now(m->loop) - m->started_ms), "generation",
 						   (json_int_t)(m->plan ? m->plan->generation->number : 0), "reloads", reloads, "pinned",
 						   change_pinned(m), "workers", survey->answers, "load_ms",
 						   (int)balance_measured_ms(m->balance), "connections",

@@ -39,7 +39,8 @@ static enum preamble_result read_preamble(struct pipe *p, struct preamble *pream
 {
 	const struct pipe_setup *s = p->setup;
 	*preamble = (struct preamble){0};
-	return preamble_read(s->first ? s->first : "", s->first_length, p->worker->settings.limits.subport_length, preamble);
+	return preamble_read(s->first ? s->first : "", s->first_length, p->worker->settings.limits.subport_length,
+						 preamble);
 }
 
 /** No more bytes come, or not in time: what is there has to do. */

@@ -55,7 +55,7 @@ struct worker {
 	struct conn_task *conns;
 	struct pipe *pipes; /* all that are not closed */
 	uint32_t pipe_count;
-	struct sessions sessions; /* those of them */
+	struct sessions sessions;       /* those of them */
 	uint64_t serial;                /* pipes so far */
 	uint64_t handed_over, received; /* connections to and from other workers (see conn_task.h) */
 

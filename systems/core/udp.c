@@ -48,7 +48,7 @@ static int socket_connected(const struct udp_options *options, const struct cp_p
 	if (result == CP_OK && source->family)
 		result = socket_bind_source(*fd, source, where, error);
 	if (result == CP_OK && connect(*fd, socket_sockaddr(&address), address.length) < 0)
-		result = socket_connect_error(errno, where, error);
+		result = socket_connect_error(errno == EAGAIN ? EADDRNOTAVAIL : errno, where, error); /* EAGAIN: no port left */
 	if (result != CP_OK)
 		close(*fd);
 	return result;

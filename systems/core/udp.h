@@ -70,7 +70,7 @@ struct udp_worker {
 	uint32_t users;
 	struct udp_counters counters;
 	size_t queued;           /* bytes that wait in inboxes */
-	struct udp_batch *batch; /* NULL until a session's socket is read */
+	struct udp_batch *batch; /* of who reads sockets that are bound; NULL until somebody does */
 	char *scratch;           /* UDP_READ bytes to be used within one call; NULL until then */
 };
 

@@ -271,7 +271,7 @@ static struct udp_acceptor *acceptor_new(struct udp_listener *listener, struct c
 	acceptor->options = listener->options;
 	cp_timer_init(&acceptor->refused_timer, loop, on_refused_timer);
 	acceptor->worker = udp_worker_ref(loop);
-	if (udp_table_init(&acceptor->peers) && acceptor->worker)
+	if (udp_table_init(&acceptor->peers) && acceptor->worker && udp_receive_prepare(acceptor->worker))
 		return acceptor;
 	acceptor_free(acceptor);
 	return NULL;

@@ -59,13 +59,16 @@ static struct udp_batch *batch_new(void)
 	return batch;
 }
 
+bool udp_receive_prepare(struct udp_worker *worker)
+{
+	if (!worker->batch)
+		worker->batch = batch_new();
+	return worker->batch != NULL;
+}
+
 int udp_receive(struct udp_worker *worker, int fd)
 {
 	struct udp_batch *batch = worker->batch;
-	if (!batch)
-		batch = worker->batch = batch_new();
-	if (!batch)
-		return 0; /* they wait in the kernel */
 	for (int i = 0; i < batch->used; i++)
 		message_reset(batch, i);
 	int count;

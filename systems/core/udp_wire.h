@@ -47,6 +47,8 @@ struct udp_received {
 	struct udp_key key;
 };
 
+/** Before the first udp_receive() of the worker. @return false: out of memory */
+bool udp_receive_prepare(struct udp_worker *worker);
 /** Read as many as are there, at most UDP_BATCH. They stay until the next call for any socket of the worker.
  * @return how many; less than UDP_BATCH: there were no more */
 int udp_receive(struct udp_worker *worker, int fd);

@@ -91,6 +91,11 @@ static int check_target(const struct lua_listener *l, uint32_t index, struct cp_
 	if (target->layer_count)
 		return cp_error_set(error, CP_EINVAL, NULL,
 							"bind returned an address with converters; they stand before the address that is routed");
+	if (cp_connector_has_handshake(target->connector))
+		return cp_error_set(error, CP_EINVAL, NULL,
+							"bind returned an address of \"%s\", which is more than a socket: return that of the socket, "
+							"and put a converter before the address that is routed",
+							target->alias);
 	if (def->check_bind && def->check_bind(target->connector, target, error) != CP_OK)
 		return CP_EINVAL;
 	int result = cp_address_carries(target, &messages, &any, error);

@@ -223,7 +223,8 @@ static int context_create(struct ws_engine *engine, struct cp_error *error)
 		.retry_and_idle_policy = &no_pings,
 		.user = engine,
 	};
-	evlib_use(engine->evlib, &info);
+	void *loops[1];
+	evlib_use(engine->evlib, loops, &info);
 	making = true;
 	engine->context = lws_create_context(&info);
 	making = false;
@@ -272,6 +273,7 @@ int ws_engines_start(struct cp_system *core, struct cp_error *error)
 	int result = CP_OK;
 	for (; engine_count < count && result == CP_OK; engine_count++)
 		result = engine_create(&engines[engine_count], error);
+	lws_set_log_level(0, on_log); /* it formats in memory that all threads share (logs.c): not while there are several */
 	if (result != CP_OK)
 		destroy_all();
 	return result;

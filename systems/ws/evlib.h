@@ -7,8 +7,7 @@
  *     libwebsockets ──▶ plugin ── ev_io_start() … ──▶ evlib.c ──▶ evlib_loop.c ──▶ cp_watch, cp_timer, cp_defer
  *                   ◀── callbacks of ev_io, … ─────── evlib.c ◀── evlib_loop.c ◀──
  *
- * Two files, because <ev.h> and what is ours have names in common (CP_… and EV_… have their own, but ev.h also defines
- * whatever a program is compiled with); only evlib.c includes it. */
+ * Two files: only evlib.c includes <ev.h>, and nothing that has to do with our loop. */
 #ifndef SYSTEMS_WS_EVLIB_H
 #define SYSTEMS_WS_EVLIB_H
 
@@ -24,8 +23,8 @@ struct evlib;
 
 /** Before the context is created. @return NULL: out of memory */
 struct evlib *evlib_new(void);
-/** Put it into what the context is created with. */
-void evlib_use(struct evlib *evlib, struct lws_context_creation_info *info);
+/** Put it into what the context is created with. @param loops  one, which is `info`'s until then */
+void evlib_use(struct evlib *evlib, void **loops, struct lws_context_creation_info *info);
 /** Whether the context that was created has found it: false, when another libev was found first. */
 bool evlib_was_found(const struct evlib *evlib);
 /** From here on it runs, on the loop of the calling thread. Until then wishes are only noted. */

@@ -23,7 +23,6 @@
 #include <connpipe/log.h>
 #include <connpipe/loop.h>
 
-#include <libwebsockets.h>
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -59,7 +58,6 @@ struct evlib {
 	struct cp_timer timer;
 	uint64_t timer_due; /* while it runs */
 	void *timer_watcher, *idle_watcher;
-	void *foreign[1];
 	bool idle;  /* call the idle watcher in the next pass */
 	bool found; /* the plugin has called us */
 	bool dead;  /* freed by the pass that is queued */
@@ -322,13 +320,6 @@ void evlib_found(struct evlib *evlib)
 bool evlib_was_found(const struct evlib *evlib)
 {
 	return evlib->found;
-}
-
-void evlib_use(struct evlib *evlib, struct lws_context_creation_info *info)
-{
-	evlib->foreign[0] = evlib;
-	info->options |= LWS_SERVER_OPTION_LIBEV;
-	info->foreign_loops = evlib->foreign;
 }
 
 void evlib_attach(struct evlib *evlib, struct cp_loop *loop)

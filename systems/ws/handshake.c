@@ -273,9 +273,10 @@ void ws_connect_cancel(struct ws_connecting *c)
 /** The answer is as it has to be. Which subprotocol did the server choose, and did it choose an extension? */
 static int on_answered(struct ws_stream *s, struct lws *wsi)
 {
-	char name[128];
+	char name[128], agreed[256];
 	bool deflates = lws_hdr_total_length(wsi, WSI_TOKEN_EXTENSIONS) > 0;
-	if (deflates && !s->deflate)
+	if (deflates && (!s->deflate || lws_hdr_copy(wsi, agreed, sizeof(agreed), WSI_TOKEN_EXTENSIONS) < 0 ||
+					 strchr(agreed, ','))) /* one was offered; libwebsockets takes it twice */
 		return -1;
 	if (!deflates) {
 		deflate_free(s->deflate);

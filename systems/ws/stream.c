@@ -278,7 +278,7 @@ static size_t reason_length(const char *reason, size_t length)
 	return length;
 }
 
-void stream_say_close(struct ws_stream *s, unsigned code, const char *reason, size_t length)
+static void say_close(struct ws_stream *s, unsigned code, const char *reason, size_t length)
 {
 	unsigned char frame[LWS_PRE + 2 + REASON_MOST];
 	size_t size = 0;
@@ -297,12 +297,17 @@ void stream_say_close(struct ws_stream *s, unsigned code, const char *reason, si
 	send_frame(s, frame + LWS_PRE, size, WRITE_CLOSE);
 }
 
-/** Who ends in order has said all of the message that goes on. (Layers of bytes say CP_WRITE_MORE of what is the last.) */
+/** Who ends in order has said all of the message that goes on. (Layers of bytes say CP_WRITE_MORE of what is the last.)
+ */
 static void finish_message(struct ws_stream *s)
 {
 	unsigned char frame[LWS_PRE];
-	if (s->out_message && s->state == WS_STREAM_OPEN)
-		send_frame(s, frame + LWS_PRE, 0, LWS_WRITE_CONTINUATION);
+	if (s->out_message && s->state == WS_STREAM_OPEN) {
+		if (s->packed_out)
+			send_packed(s, (const unsigned char *)"", 0, 0);
+		else
+			send_frame(s, frame + LWS_PRE, 0, LWS_WRITE_CONTINUATION);
+	}
 	s->out_message = false;
 }
 
@@ -311,9 +316,9 @@ static void say_own_close(struct ws_stream *s)
 	const struct cp_ending *ending = s->own_ending;
 	finish_message(s);
 	if (ending)
-		stream_say_close(s, ending->code, ending->reason, ending->length);
+		say_close(s, ending->code, ending->reason, ending->length);
 	else
-		stream_say_close(s, WS_CLOSE_NORMAL, "", 0);
+		say_close(s, WS_CLOSE_NORMAL, "", 0);
 }
 
 /** The half-close's end. */
@@ -371,7 +376,7 @@ static void stream_close(struct cp_stream *stream, enum cp_cause cause)
 	if (s->state == WS_STREAM_CLOSE_SENT && reset)
 		stream_cut(s);
 	if (s->state == WS_STREAM_OPEN && reset)
-		stream_say_close(s, WS_CLOSE_INTERNAL, "", 0);
+		say_close(s, WS_CLOSE_INTERNAL, "", 0);
 	else if (s->state == WS_STREAM_OPEN)
 		say_own_close(s);
 	keepalive_close(s, reset ? WS_RESET_MS : WS_CLOSE_MS);

@@ -116,8 +116,6 @@ void stream_free_later(struct ws_stream *s);
 void stream_opened(struct ws_stream *s);
 /** One function changes the state, and logs it. */
 void stream_enter(struct ws_stream *s, enum ws_stream_state state);
-/** Say Close, behind everything that was written, if that is possible still. */
-void stream_say_close(struct ws_stream *s, unsigned code, const char *reason, size_t length);
 /** The stream is broken: the user is told, and the connection ends as libwebsockets does it. */
 void stream_broke(struct ws_stream *s, int error);
 /** Likewise, inside a call of the user: who else waits is told later. */

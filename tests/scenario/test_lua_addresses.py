@@ -230,6 +230,7 @@ class Binding(Base):
     def test_check_says_why_not(self):
         for to, pattern in (('"tcp:some.name:80"', "my:name:7.*cannot bind to a name"),
                             ('"exec:true"', "cannot be bound"),
+                            ('"ws:$4:80"', 'address of "ws", which is more than a socket'),
                             ('"my:again:1"', "address of its own connector"),
                             ('{ "tcp:$4:80", "tcp:127.0.0.1:80" }', "twice"),
                             ("nil", "bind returned no address, and no reason"),

@@ -164,11 +164,12 @@ class Facts(Websockets):
 
     def test_facts_in_templates(self):
         server = self.server()
-        self.front_rules(['{ to = "ws:127.0.0.1:%d/{x-tenant}/{subprotocol}" }' % server.port],
-                         '[connpipe.ws]\nfacts = ["X-Tenant"]\nsubprotocols = ["chat"]\n')
+        proxy = self.front_rules(['{ to = "ws:127.0.0.1:%d/{x-tenant}/{subprotocol}" }' % server.port],
+                                 '[connpipe.ws]\nfacts = ["X-Tenant"]\nsubprotocols = ["chat"]\n')
         client = self.websocket(changes={"X-Tenant": "blue", "Sec-WebSocket-Protocol": "other, chat"})
         self.assertEqual(client.answer.get("Sec-WebSocket-Protocol"), "chat")
         self.assertEqual(Answering(self.accept(server)).request.words[1], "/blue/chat")
+        self.assertNotIn("neither a field", proxy.log())
 
     def test_forwarded_by_a_trusted_proxy(self):
         inside, outside = self.server(), self.server()

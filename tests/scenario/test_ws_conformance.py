@@ -6,10 +6,11 @@ import os
 
 from .ws_raw import BINARY, CLOSE, CONTINUATION, PING, PONG, RSV1, RSV2, RSV3, TEXT, closing
 from .ws_sides import (
-    CLOSED, GOES_ON, Both, Case, byte_by_byte, carries, one_after_the_other, plainly, sends, together,
+    CLOSED, GOES_ON, Both, Case, Ours, Websockets, byte_by_byte, carries, one_after_the_other, plainly, sends, together,
 )
 
 REFUSED = ("close 1002", CLOSED)
+FROM_A_SERVER = {"connpipe_connecting": [GOES_ON], "websockets_connecting": REFUSED}
 OPCODES = {CONTINUATION: "continuation", TEXT: "text", BINARY: "binary", CLOSE: "close", PING: "ping", PONG: "pong"}
 
 
@@ -52,16 +53,22 @@ class Framing(Both):
         ])
 
     def test_5_3_masks(self):
-        """Of servers: 5.1, a client must close then. libwebsockets takes what is masked, and what is not."""
-        wrong = {"connpipe_connecting": [GOES_ON], "websockets_connecting": REFUSED}
+        """Of clients. What servers mask has to be an error (5.1): libwebsockets takes it, or what it makes of it."""
         self.established(
-            Case("of zeros", carries(BINARY, b"as it is", mask=bytes(4)), GOES_ON, **wrong),
-            Case("of ones", carries(BINARY, b"upside down", mask=b"\xff" * 4), GOES_ON, **wrong),
-            Case("that begins with a zero", carries(BINARY, b"partly", mask=b"\0\1\2\3"), GOES_ON, **wrong),
-            Case("of an empty message", carries(BINARY, b"", mask=b"abcd"), GOES_ON, **wrong),
-            Case("in two frames", one_after_the_other(
-                carries(BINARY, b"one", mask=b"abcd"), sends(PING, b"x", mask=b"efgh")), "pong x", GOES_ON, **{
-                    "connpipe_connecting": ["pong x", GOES_ON], "websockets_connecting": REFUSED}),
+            Case("of zeros", carries(BINARY, b"as it is", mask=bytes(4)), GOES_ON, **FROM_A_SERVER),
+            Case("of ones", carries(BINARY, b"upside down", mask=b"\xff" * 4), GOES_ON, **FROM_A_SERVER),
+            Case("of an empty message", carries(BINARY, b"", mask=b"abcd"), GOES_ON, **FROM_A_SERVER),
+        )
+
+
+class Masked(Both):
+    roles = (True,)
+
+    def test_5_3_masks_that_change(self):
+        self.established(
+            Case("that begins with a zero", carries(BINARY, b"partly", mask=b"\0\1\2\3"), GOES_ON),
+            Case("in each frame", one_after_the_other(
+                carries(BINARY, b"one", mask=b"abcd"), sends(PING, b"x", mask=b"efgh")), "pong x", GOES_ON),
         )
 
 
@@ -69,8 +76,7 @@ class NotMasked(Both):
     roles = (True,)
 
     def test_5_1_frames_of_clients_are_masked(self):
-        """A server must close (1002) then. libwebsockets takes them: the mask protects proxies that do not know
-        websockets from bytes that a page chooses, and is the client's to keep."""
+        """The first frame of a connection is looked at; later ones libwebsockets takes as they are."""
         self.established(*[
             Case("deviation: %s of %d bytes" % (OPCODES[opcode], len(payload)), carries(opcode, payload, mask=None),
                  GOES_ON, websockets=REFUSED)
@@ -78,6 +84,21 @@ class NotMasked(Both):
         ], Case("deviation: ping", sends(PING, b"x", mask=None), "pong x", GOES_ON, websockets=REFUSED),
            Case("deviation: pong", sends(PONG, b"x", mask=None), GOES_ON, websockets=REFUSED),
            Case("deviation: Close", sends(CLOSE, closing(1000), mask=None), "close 1000", CLOSED, websockets=REFUSED))
+
+
+class FirstFrame(Websockets):
+    def test_5_1_a_client_that_does_not_mask(self):
+        """As it is seen in its first frame."""
+        proxy, server = self.before_tcp()
+        frames = ((TEXT, b"x"), (BINARY, b""), (BINARY, bytes(70000)), (PING, b"x"), (CLOSE, b""))
+        opened = [(self.websocket(), self.accept(server)) for _ in frames]
+        for (client, _), (opcode, payload) in zip(opened, frames):
+            client.send(opcode, payload, mask=None)
+        for client, target in opened:
+            self.assertEqual(client.hear().split(" ")[:2], ["close", "1002"])
+            client.expect_end()
+            target.expect_reset()
+        self.assertIn("client_protocol", proxy.wait_closed(len(frames)))
 
 
 class Fragments(Both):
@@ -242,6 +263,21 @@ class Closing(Both):
                  plain="end after b'in time'"),
             Case("byte by byte", byte_by_byte(close), "close 1000", CLOSED),
         )
+
+    def test_7_1_1_the_server_ends_tcp(self):
+        """Both have said Close: the server is the first to end the connection, and waits for nothing else."""
+        raw = Ours(self, True).connect()
+        raw.finish()
+
+    def test_7_1_7_an_error_ends_tcp(self):
+        """Whether Close is answered or not."""
+        for answers in (True, False):
+            raw = Ours(self, True).connect()
+            raw.send(3)
+            self.assertEqual(raw.hear().split(" ")[:2], ["close", "1002"])
+            if answers:
+                raw.send_close(1002)
+            raw.expect_end()
 
     def test_7_1_7_nothing_counts_behind_an_error(self):
         wrong = sends(3)

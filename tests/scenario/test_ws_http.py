@@ -118,13 +118,15 @@ class Curl(Programs, Websockets):
 class Asked(Websockets):
     """Requests with some fields: `User_Agent="x"` is `User-Agent: x`."""
 
-    def refused(self, status, path="/", port=None, **changes):
+    def refusal(self, status, path="/", port=None, **changes):
         """@return the body of a refusal"""
         wire = Wire(self.client(port or self.port))
         wire.send_bytes(request(path, {name.replace("_", "-"): value for name, value in changes.items()}))
         head = wire.receive_head()
         self.assertEqual(head.status, status, head.text)
-        return (bytes(wire.buffer) + wire.peer.receive_all()).decode()
+        body = bytes(wire.buffer) + wire.peer.receive_all()
+        wire.close()
+        return body.decode()
 
     def accepted(self, path="/", port=None, **changes):
         client = self.websocket(path, port, changes={name.replace("_", "-"): value for name, value in changes.items()})
@@ -139,16 +141,16 @@ class Accepting(Asked):
         for origin in ("https://example.org", "https://a.b.example.org", "HTTPS://EXAMPLE.ORG"):
             self.accepted(Origin=origin)
         for origin in ("http://example.org", "https://example.org.evil.test", "https://evil.test", "null", ""):
-            self.assertIn("an Origin that is not allowed", self.refused(403, Origin=origin))
-        self.assertIn("no Origin", self.refused(403))
-        self.assertIn("client_protocol: refused with 403: an Origin that is not allowed", proxy.wait_closed())
+            self.assertIn("an Origin that is not allowed", self.refusal(403, Origin=origin))
+        self.assertIn("no Origin", self.refusal(403))
+        proxy.wait_log("closed: .*, client_protocol: refused with 403: an Origin that is not allowed", 5)
 
     def test_hosts(self):
         self.front("echo:", settings='[connpipe.ws]\nhosts = ["example.org", "*.example.net"]\n')
         for host in ("example.org", "EXAMPLE.org:8080", "www.example.net"):
             self.accepted(Host=host)
         for host in ("example.net", "127.0.0.1:%d" % self.port, "www.example.org"):
-            self.refused(404, Host=host)
+            self.refusal(404, Host=host)
 
     def test_each_path_has_its_options(self):
         port = free_port()
@@ -158,11 +160,11 @@ class Accepting(Asked):
         self.connpipe(table(routes) + text)
         self.accepted("/a?x", port, Origin="https://a")
         self.accepted("/%61", port, Origin="https://a")
-        self.refused(403, "/a", port, Origin="https://all")
+        self.refusal(403, "/a", port, Origin="https://all")
         self.accepted("/b", port)
         self.accepted("/c", port, Origin="https://all")
-        self.refused(403, "/d", port, Origin="https://a")
-        self.refused(404, "/e", port, Origin="https://all")
+        self.refusal(403, "/d", port, Origin="https://a")
+        self.refusal(404, "/e", port, Origin="https://all")
 
     def test_converters_have_options(self):
         port = free_port()
@@ -351,7 +353,7 @@ class Connecting(Websockets):
 
     def refused_because(self):
         """A client that gets nowhere. @return the line that its pipe ends with"""
-        self.client(self.port).expect_closed()
+        self.refused(self.port)
         return self.processes[-1].wait_closed()
 
     def test_a_proxy_that_refuses(self):

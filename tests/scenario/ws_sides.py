@@ -3,21 +3,30 @@ clients. There is TCP behind each of them: what it carries, and how it ends, is 
 
 import contextlib
 import os
+import shutil
 import subprocess
+import tempfile
 import unittest
 
 from . import harness
-from .harness import Scenario, free_port, table, until
+from .harness import PROGRAM, SIGTERM, Scenario, free_port, table, until
 from .test_clients import listens
 from .ws_raw import BINARY, Client, Server
 
 REFERENCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ws_reference.py")
 PYTHON = "/usr/bin/python3"
+REFERENCE_TOO = bool(os.environ.get("CONNPIPE_TEST_LONG"))  # it does not change
 
 
 def has_reference():
     return os.access(PYTHON, os.X_OK) and subprocess.run(
         [PYTHON, "-c", "import websockets"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def has_deflate():
+    """Whether the program was built with zlib."""
+    with open(PROGRAM, "rb") as file:
+        return b"inflateInit2_" in file.read()
 
 
 def start_reference(mode, port, *words):
@@ -27,11 +36,6 @@ def start_reference(mode, port, *words):
     until(lambda: listens(port) or process.poll() is not None)
     assert process.poll() is None, "%s has ended" % REFERENCE
     return process
-
-
-def stop_process(process):
-    process.kill()
-    process.wait()
 
 
 class Websockets(Scenario):
@@ -120,30 +124,53 @@ class Side:
         return "end after %r" % data if data else "end"
 
 
-class Ours(Side):
+class Shared(Side):
+    """One process for all tests of a module, whose connections have nothing to do with each other."""
+
+    running = {}
+
+    def __init__(self, scenario, accepting, *more):
+        key = (type(self), accepting, *more)
+        if key not in Shared.running:
+            Shared.running[key] = self.start(accepting, *more)
+            unittest.addModuleCleanup(Shared.stop, key)
+        self.port, server, self.process = Shared.running[key]
+        super().__init__(scenario, accepting, server)
+
+    @staticmethod
+    def stop(key):
+        _, server, process = Shared.running.pop(key)
+        server.close()
+        key[0].stop_process(process)
+
+
+class Ours(Shared):
     name = "connpipe"
 
     def __init__(self, scenario, accepting, settings=""):
-        super().__init__(scenario, accepting, scenario.server())
-        self.port = free_port()
+        super().__init__(scenario, accepting, settings)
+        scenario.processes.append(self.process)
+
+    @staticmethod
+    def start(accepting, settings):
+        port, server = free_port(), harness.Server()
         bound, target = ("ws", "tcp") if accepting else ("tcp", "ws")
-        self.proxy = scenario.connpipe(
-            table({"%s:$4:%d" % (bound, self.port): "%s:127.0.0.1:%d" % (target, self.server.port)}) + settings)
+        routes = {"%s:$4:%d" % (bound, port): "%s:127.0.0.1:%d" % (target, server.port)}
+        process = harness.Connpipe(table(routes) + settings, tempfile.mkdtemp(prefix="connpipe-"))
+        process.wait_generation()
+        return port, server, process
+
+    @staticmethod
+    def stop_process(process):
+        process.signal(SIGTERM)
+        code = process.wait()
+        process.stop()
+        shutil.rmtree(process.directory, ignore_errors=True)
+        assert code == 0, "it ended with %d:\n%s" % (code, process.log())
 
 
-class Theirs(Side):
-    """One process for all tests of a module: it takes a while to start."""
-
+class Theirs(Shared):
     name = "websockets"
-    running = {}
-
-    def __init__(self, scenario, accepting, words=()):
-        key = (accepting, *words)
-        if key not in Theirs.running:
-            Theirs.running[key] = Theirs.start(*key)
-            unittest.addModuleCleanup(Theirs.stop, key)
-        self.port, server, _ = Theirs.running[key]
-        super().__init__(scenario, accepting, server)
 
     @staticmethod
     def start(accepting, *words):
@@ -152,14 +179,14 @@ class Theirs(Side):
         return port, server, start_reference(mode, port, to, *words)
 
     @staticmethod
-    def stop(key):
-        _, server, process = Theirs.running.pop(key)
-        server.close()
-        stop_process(process)
+    def stop_process(process):
+        process.kill()
+        process.wait()
 
 
 GOES_ON = "goes on"
 CLOSED = "closed"
+ERRORS = (1002, 1007, 1009)
 
 
 class Case:
@@ -196,14 +223,14 @@ class Both(Websockets):
     roles = (True, False)
 
     def sides(self, accepting):
-        sides = [Ours(self, accepting, self.settings)] if hasattr(self, "settings") else [Ours(self, accepting)]
+        sides = [Ours(self, accepting)]
         if self.reference:
-            sides.append(Theirs(self, accepting, getattr(self, "reference_words", ())))
+            sides.append(Theirs(self, accepting))
         return sides
 
     @classmethod
     def setUpClass(cls):
-        cls.reference = has_reference()
+        cls.reference = REFERENCE_TOO and has_reference()
 
     def exchange(self, raw, side, word, expected=()):
         """Bytes go through, both ways. Returns what was heard besides."""
@@ -218,13 +245,14 @@ class Both(Websockets):
         return seen
 
     def to_the_end(self, raw, expected):
-        """As a peer who keeps the rules: Close is answered, and the server is the first who closes TCP (7.1.1)."""
+        """As a peer who keeps the rules: Close is answered, and the server is the first who closes TCP (7.1.1), unless
+        something was wrong: then the others wait a moment for us."""
         seen = []
         while not (heard := raw.hear()).startswith(("end", "reset")):
             seen.append(shortened(heard, expected))
             if raw.closed and not raw.has_closed:
                 raw.send_close(raw.closed[0])
-            if raw.closed and not raw.MASKS:
+            if raw.closed and (not raw.MASKS or raw.closed[0] in ERRORS):
                 shut(raw.peer)
         return seen + [CLOSED]
 

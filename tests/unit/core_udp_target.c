@@ -127,7 +127,7 @@ Test(core_udp_target, now_and_then_everything_is_read)
 		cr_assert_eq(read_message(target, got, sizeof(got), &hints), 4);
 		calls += hints == CP_READ_DRAINED;
 	}
-	cr_expect_leq(calls, 16, "a burst is read at once");
+	cr_expect(calls <= 16, "a burst is read at once");
 	cp_stream_close(target, CP_CAUSE_DONE);
 	close(server);
 }

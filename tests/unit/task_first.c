@@ -236,11 +236,11 @@ Test(task_first, a_router_sees_more_than_a_piece)
 Test(task_first, a_router_sees_no_more_than_a_message)
 {
 	set_up(by_bytes);
-	memo_say(client, "SS", CP_READ_MORE);
+	memo_say(client, "SS", CP_READ_MORE | CP_READ_TEXT);
 	arrive(1);
 	memo_say(client, "H", 0);
 	memo_say(client, "-2.0-x\r\n", 0);
-	memo_expect(memo_target(0), "[SSH][-2.0-x..]");
+	memo_expect(memo_target(0), "[\"SSH][-2.0-x..]");
 	memo_stop();
 }
 

@@ -1,5 +1,5 @@
-/* Messages: what a client has said before the way is open arrives as it was sent, message by message. (The pieces of one
- * may be others: those that were waited for are passed on together.) */
+/* Messages: what a client has said before the way is open arrives as it was sent, message by message. (The pieces of
+ * one may be others: those that were waited for are passed on together.) */
 #include "streams/streams.h"
 #include "task_fixture.h"
 

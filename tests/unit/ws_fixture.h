@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { WATCHDOG_MS = 8000, READS_MOST = 4096, IN_MOST = 4 << 20 };
+enum { WATCHDOG_MS = 30000, READS_MOST = 4096, IN_MOST = 4 << 20 };
 
 enum {
 	FIN = 0x80,

@@ -1,6 +1,8 @@
 /* Websocket streams on the accepting side: what comes and what goes. Frames are those of RFC 6455, section 5. */
 #include "ws_fixture.h"
 
+#include <malloc.h>
+
 TestSuite(ws_stream, .init = fixture_start, .fini = fixture_stop, .timeout = 60);
 
 Test(ws_stream, the_answer_is_the_one_of_rfc_6455)
@@ -427,3 +429,42 @@ Test(ws_stream, a_peer_that_reads_slowly_lives)
 	}
 	cr_assert_eq(user->count, 0, "it was broken: %zd", user->at[0].result);
 }
+
+/* ---- Many ------------------------------------------------------------------------------------------------------- */
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+
+static size_t heap(void)
+{
+	struct mallinfo2 info = mallinfo2();
+	return info.uordblks + info.hblkhd;
+}
+
+/** Ours and libwebsockets' parts of an idle websocket that has carried a message. */
+Test(ws_stream, an_idle_websocket_is_small)
+{
+	enum { MANY = 500, MOST = 4096 };
+	int peers[MANY];
+	struct cp_stream *streams[MANY];
+	behaviour = (struct ws_behaviour){.ping_ms = 30000, .pong_ms = 20000};
+	size_t before = heap();
+	for (int i = 0; i < MANY; i++) {
+		user->count = 0;
+		user->length = 0;
+		accepted();
+		peers[i] = peer;
+		streams[i] = user->stream;
+		peer_says(FIN | BINARY, true, "hello", 5);
+		user_expects(0, 5, 0, "hello");
+	}
+	size_t each = (heap() - before) / MANY;
+	cr_assert_lt(each, MOST, "%zu bytes", each);
+	for (int i = 0; i < MANY; i++) {
+		cp_stream_close(streams[i], CP_CAUSE_KILLED);
+		close(peers[i]);
+	}
+	user->stream = NULL;
+	peer = -1;
+}
+
+#endif

@@ -195,6 +195,21 @@ Test(ws_stream_deflate, a_message_in_pieces_that_ends_with_nothing)
 	other = NULL;
 }
 
+Test(ws_stream_deflate, a_message_that_goes_on_is_finished_before_the_end)
+{
+	char bytes[1000];
+	memset(bytes, 'x', sizeof(bytes));
+	two_of_ours();
+	send_and_compare(bytes, sizeof(bytes), CP_WRITE_MORE);
+	cp_stream_close(other, CP_CAUSE_DONE);
+	other = NULL;
+	RUN_UNTIL(user->count && user->at[user->count - 1].hints & CP_READ_END);
+	cr_assert_geq(user->count, 3);
+	cr_assert_eq(user->at[user->count - 2].result, 0);
+	cr_assert_eq(user->at[user->count - 2].hints & CP_READ_MORE, 0);
+	cr_assert_eq(user->at[user->count - 1].result, 0);
+}
+
 /** A little that becomes a lot is not all uncompressed for a user who does not read. */
 Test(ws_stream_deflate, a_bomb_waits_as_small_as_it_is)
 {

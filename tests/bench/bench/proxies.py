@@ -1,7 +1,7 @@
 """The contenders: how each is configured and started. All log warnings at most, no connections, and have no timeout
-that could fire. Everything else is as they come, but for what the loads would notice: without half_close nginx drops what
-is still under way in one direction when the other one ends, and without larger buffers for UDP ports all would lose what
-four flows send at once."""
+that could fire. Everything else is as they come, but for what the loads would notice: without half_close nginx drops
+what is still under way in one direction when the other one ends, and without larger buffers for UDP ports all would
+lose what four flows send at once."""
 
 import contextlib
 import os
@@ -24,8 +24,8 @@ NGINX_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
 @dataclass(frozen=True)
 class Way:
-    """One port that a proxy relays, and what is behind it: `over` "tcp", "udp", or "ws" (and TCP, unless the proxy passes
-    websockets on unread)."""
+    """One port that a proxy relays, and what is behind it. `over`: "tcp", "udp", or "ws" (with TCP behind it, unless the
+    proxy passes websockets on unread)."""
 
     name: str
     over: str
