@@ -6,7 +6,7 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$top"
 
 packages_to_run=(build-essential cmake pkg-config libevent-dev libc-ares-dev libjansson-dev libluajit-5.1-dev
-	libtomlplusplus-dev libssl-dev libzstd-dev libwebsockets-dev libwebsockets-evlib-ev libev-dev)
+	libtomlplusplus-dev libssl-dev libzstd-dev libwebsockets-dev libwebsockets-evlib-ev libev-dev zlib1g-dev)
 # For `clang -fsanitize=…` the run-time libraries come with libclang-rt of the same version.
 # shellcheck disable=SC2034
 packages_to_test=("${packages_to_run[@]}" ninja-build clang libclang-rt-14-dev libcriterion-dev python3

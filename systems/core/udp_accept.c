@@ -14,6 +14,8 @@
 enum {
 	BATCHES_MOST = 4, /* of a socket in one turn */
 	CALLS_MOST = 16,  /* of `ready` in one turn, for sessions that had to wait */
+	SINGLES = 8,      /* batches of one datagram after which only one is asked for … */
+	CALM_READS = 16,  /* … so many times: the kernel looks for each that is asked for */
 };
 
 static struct udp_acceptor *acceptor_of(struct cp_acceptor *base)
@@ -157,6 +159,24 @@ static void on_datagram(struct udp_acceptor *acceptor, const struct udp_received
 		udp_session_deliver((struct udp_session *)((char *)entry - offsetof(struct udp_session, entry)), received);
 }
 
+/** How many datagrams to ask for. If there are more, the watch tells. */
+static int batch_size(struct udp_slot *slot)
+{
+	if (!slot->calm)
+		return UDP_BATCH;
+	slot->calm--;
+	return 1;
+}
+
+static void note_batch(struct udp_slot *slot, int size, int count)
+{
+	if (size == 1)
+		return;
+	slot->singles = count > 1 ? 0 : (uint8_t)(slot->singles < SINGLES ? slot->singles + 1 : SINGLES);
+	if (slot->singles == SINGLES)
+		slot->calm = CALM_READS;
+}
+
 /** @return whether there may be more */
 static bool read_batch(struct udp_slot *slot)
 {
@@ -164,7 +184,8 @@ static bool read_batch(struct udp_slot *slot)
 	struct udp_worker *worker = acceptor->worker;
 	struct udp_received received;
 	uint32_t datagrams = 0;
-	int count = udp_receive(worker, slot->fd);
+	int size = batch_size(slot), count = udp_receive(worker, slot->fd, size);
+	note_batch(slot, size, count);
 	for (int i = 0; i < count; i++) {
 		if (!udp_received(worker, i, &received))
 			continue;

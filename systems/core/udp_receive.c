@@ -66,14 +66,14 @@ bool udp_receive_prepare(struct udp_worker *worker)
 	return worker->batch != NULL;
 }
 
-int udp_receive(struct udp_worker *worker, int fd)
+int udp_receive(struct udp_worker *worker, int fd, int most)
 {
 	struct udp_batch *batch = worker->batch;
 	for (int i = 0; i < batch->used; i++)
 		message_reset(batch, i);
 	int count;
 	do
-		count = recvmmsg(fd, batch->messages, UDP_BATCH, MSG_DONTWAIT, NULL);
+		count = recvmmsg(fd, batch->messages, (unsigned)most, MSG_DONTWAIT, NULL);
 	while (count < 0 && errno == EINTR);
 	batch->used = count < 0 ? 0 : count;
 	return batch->used;

@@ -46,6 +46,7 @@ struct udp_slot {
 	struct cp_watch *watch;
 	int fd;
 	bool no_segments;
+	uint8_t singles, calm;       /* batches of one datagram in a row; reads left of single ones */
 	struct udp_session *blocked; /* wait until it is writable */
 };
 

@@ -49,9 +49,9 @@ struct udp_received {
 
 /** Before the first udp_receive() of the worker. @return false: out of memory */
 bool udp_receive_prepare(struct udp_worker *worker);
-/** Read as many as are there, at most UDP_BATCH. They stay until the next call for any socket of the worker.
- * @return how many; less than UDP_BATCH: there were no more */
-int udp_receive(struct udp_worker *worker, int fd);
+/** Read as many as are there, at most `most` (UDP_BATCH). They stay until the next call for any socket of the worker.
+ * @return how many; fewer than `most`: there were no more */
+int udp_receive(struct udp_worker *worker, int fd, int most);
 /** Number `index` of the last batch. @return false: its peer has no address to answer to */
 bool udp_received(const struct udp_worker *worker, int index, struct udp_received *received);
 

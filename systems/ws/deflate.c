@@ -4,8 +4,6 @@
 
 #include "stream.h"
 
-#ifdef CONNPIPE_ZLIB
-
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -212,43 +210,3 @@ static const struct lws_extension extensions[] = {
 	{NULL, NULL, NULL},
 };
 const struct lws_extension *const deflate_extensions = extensions;
-
-#else
-
-const struct lws_extension *const deflate_extensions = NULL;
-
-struct deflate *deflate_new(void)
-{
-	return NULL;
-}
-
-void deflate_free(struct deflate *d)
-{
-	(void)d;
-}
-
-int deflate_pack(struct deflate *d, const void *bytes, size_t size, bool final, unsigned char **out, size_t *length)
-{
-	(void)d, (void)bytes, (void)size, (void) final, (void)out, (void)length;
-	return CP_EUNSUPPORTED;
-}
-
-bool deflate_marks_frame(struct deflate *d)
-{
-	(void)d;
-	return false;
-}
-
-void deflate_mark(struct deflate *d)
-{
-	(void)d;
-}
-
-enum deflate_result deflate_unpack(struct deflate *d, const char **at, size_t *left, bool final, char *out, size_t room,
-								   size_t *got)
-{
-	(void)d, (void)at, (void)left, (void) final, (void)out, (void)room, (void)got;
-	return DEFLATE_WRONG;
-}
-
-#endif

@@ -2,9 +2,7 @@
  * not agree to that, as it should, then what it sends is uncompressed with the context of what came before.
  *
  * Ours, and not libwebsockets' own: that one leaves input in buffers that other connections use meanwhile, and mixes up
- * which side's context is meant. libwebsockets only negotiates it, and sets RSV1 (deflate_extensions).
- *
- * Only where zlib was found when this was built; otherwise DEFLATE_POSSIBLE is 0, and nobody agrees to it. */
+ * which side's context is meant. libwebsockets only negotiates it, and sets RSV1 (deflate_extensions). */
 #ifndef SYSTEMS_WS_DEFLATE_H
 #define SYSTEMS_WS_DEFLATE_H
 
@@ -12,18 +10,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#ifdef CONNPIPE_ZLIB
-#define DEFLATE_POSSIBLE 1
-#else
-#define DEFLATE_POSSIBLE 0
-#endif
-
 /** The offer and the answer. */
 #define DEFLATE_AGREEMENT "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 
 struct deflate;
 
-/** For libwebsockets' vhosts; NULL: not possible. Its user is a stream (stream.h). */
+/** For libwebsockets' vhosts. Its user is a stream (stream.h). */
 extern const struct lws_extension *const deflate_extensions;
 
 /** @return NULL: out of memory */

@@ -273,7 +273,8 @@ int ws_engines_start(struct cp_system *core, struct cp_error *error)
 	int result = CP_OK;
 	for (; engine_count < count && result == CP_OK; engine_count++)
 		result = engine_create(&engines[engine_count], error);
-	lws_set_log_level(0, on_log); /* it formats in memory that all threads share (logs.c): not while there are several */
+	/* It formats in memory that all threads share (logs.c): not while there are several. */
+	lws_set_log_level(0, on_log);
 	if (result != CP_OK)
 		destroy_all();
 	return result;

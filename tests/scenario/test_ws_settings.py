@@ -5,7 +5,7 @@ import contextlib
 
 from .harness import free_port, preamble, table
 from .ws_raw import BINARY, CONTINUATION, PING, PONG, TEXT, Client, Server, Wire, request
-from .ws_sides import Websockets
+from .ws_sides import Websockets, shut
 
 
 class Settings(Websockets):
@@ -28,7 +28,8 @@ class Limits(Settings):
         target.expect(bytes(1024))
         client.send_message(BINARY, bytes(1024), [1000, 24])
         target.expect(bytes(1024))
-        long = [lambda client: client.send(BINARY, bytes(1025)), lambda client: client.send(BINARY, b"", length=1 << 40),
+        long = [lambda client: client.send(BINARY, bytes(1025)),
+                lambda client: client.send(BINARY, b"", length=1 << 40),
                 lambda client: client.send_message(TEXT, bytes(1025), [1000]),
                 lambda client: client.send_message(BINARY, bytes(1 << 20), [1] * 100)]
         opened = []
@@ -108,7 +109,8 @@ class Pings(Settings):
 class Who(Settings):
     def test_origins(self):
         self.front("echo:", settings=self.settings('origins = ["https://example.org", "https://*.example.com"]'))
-        for origin, status in (("https://example.org", 101), ("https://EXAMPLE.org", 101), ("https://a.example.com", 101),
+        for origin, status in (("https://example.org", 101), ("https://EXAMPLE.org", 101),
+                               ("https://a.example.com", 101),
                                ("https://a.b.example.com", 101), ("https://example.com", 403),
                                ("http://example.org", 403), ("https://example.org.evil.test", 403),
                                ("https://evilexample.com", 403), ("null", 403), (None, 403)):
@@ -117,7 +119,8 @@ class Who(Settings):
 
     def test_hosts(self):
         self.front("echo:", settings=self.settings('hosts = ["example.org", "*.example.com"]'))
-        for host, status in (("example.org", 101), ("example.org:8080", 101), ("a.example.com", 101), ("else.test", 404),
+        for host, status in (("example.org", 101), ("example.org:8080", 101), ("a.example.com", 101),
+                             ("else.test", 404),
                              ("example.org.evil.test", 404)):
             with self.subTest(host):
                 self.assertEqual(self.status(Host=host).status, status)
@@ -177,14 +180,15 @@ class Asked(Settings):
         port = free_port()
         ours = self.connpipe(table({"tcp:$4:%d" % port: "ws:127.0.0.1:9/x"}) + self.settings(
             'proxy = "http://127.0.0.1:%d"' % proxy.port))
-        for answer in (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", b"HTTP/1.1 503 x\r\n\r\n", b"SSH-2.0-x\r\n",
+        for answer in (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", b"HTTP/1.1 503 x\r\n\r\n",
+                       b"SSH-2.0-x\r\n",
                        b""):
             with self.subTest(answer):
                 client = self.client(port)
                 wire = Wire(self.accept(proxy))
                 wire.receive_head()
                 wire.send_bytes(answer)
-                wire.peer.shutdown()
+                shut(wire.peer)
                 client.expect_closed()
         self.assertRegex(ours.wait_closed(), "connect_(refused|failed)|target_protocol")
 

@@ -707,7 +707,7 @@ Test(ws_upgrade, an_answer_to_head_has_no_body_and_says_how_long_it_would_be)
 	strcpy(with, print(426, false, &body));
 	snprintf(line, sizeof(line), "Content-Length: %zu", strlen(body));
 	const char *without = print(426, true, &body);
-	cr_expect_str_empty(body);
+	cr_expect_str_eq(body, "");
 	cr_expect(has_line(without, line), "%s", without);
 }
 
