@@ -121,8 +121,9 @@ struct cp_stream_ops {
 struct cp_ending {
 	const char *protocol; /**< "websocket" */
 	uint32_t code;
-	uint32_t length;   /**< of the reason */
-	char reason[128];  /**< UTF-8 */
+	bool failed;      /**< they say that something went wrong: who cannot say so in words breaks the other end */
+	uint32_t length;  /**< of the reason */
+	char reason[128]; /**< UTF-8 */
 };
 
 /** The part of a stream that is the same for all; an implementation has it as its first member. */
@@ -188,15 +189,19 @@ static inline int cp_stream_detach(struct cp_stream *s)
 {
 	return s->ops->size >= sizeof(*s->ops) && s->ops->detach ? s->ops->detach(s) : -1;
 }
-/** Have `to` end as `from` has ended. */
-static inline void cp_stream_pass_ending(struct cp_stream *from, struct cp_stream *to)
+/** Have `to` end as `from` has ended.
+ * @return false: `from` says that something went wrong, and `to` has no words for that, so that its end would look like
+ *         one in order */
+static inline bool cp_stream_pass_ending(struct cp_stream *from, struct cp_stream *to)
 {
 	uint32_t size = sizeof(*from->ops);
-	if (from->ops->size < size || to->ops->size < size || !from->ops->ending || !to->ops->set_ending)
-		return;
-	const struct cp_ending *ending = from->ops->ending(from);
-	if (ending)
-		to->ops->set_ending(to, ending);
+	const struct cp_ending *ending = from->ops->size >= size && from->ops->ending ? from->ops->ending(from) : NULL;
+	if (!ending)
+		return true;
+	if (to->ops->size < size || !to->ops->set_ending)
+		return !ending->failed;
+	to->ops->set_ending(to, ending);
+	return true;
 }
 /** Call the user, if there is one. For implementations. */
 static inline void cp_stream_notify(struct cp_stream *s, unsigned events)

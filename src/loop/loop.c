@@ -39,6 +39,7 @@ struct workers {
 
 static _Atomic(struct cp_loop *) main_loop;
 static _Atomic(struct workers *) workers;
+static _Atomic uint64_t socket_limit;
 
 void loop_set_main(struct cp_loop *loop)
 {
@@ -71,6 +72,16 @@ struct cp_loop *cp_worker_loop(uint32_t index)
 {
 	const struct workers *list = atomic_load_explicit(&workers, memory_order_acquire);
 	return list && index < list->count ? list->loops[index] : NULL;
+}
+
+void loop_set_socket_limit(uint64_t limit)
+{
+	atomic_store_explicit(&socket_limit, limit, memory_order_relaxed);
+}
+
+uint64_t cp_socket_limit(void)
+{
+	return atomic_load_explicit(&socket_limit, memory_order_relaxed);
 }
 
 struct cp_loop *cp_loop_current(void)

@@ -48,6 +48,8 @@ void loop_free(struct cp_loop *loop);
  * process. The list is copied; NULL and 0 forget. */
 void loop_set_main(struct cp_loop *loop);
 void loop_set_workers(struct cp_loop *const *loops, uint32_t count);
+/** What cp_socket_limit() says. */
+void loop_set_socket_limit(uint64_t limit);
 
 /** The pool of cp_blocking(): threads are made when they are first needed. Stop runs what was accepted, joins the
  * threads, and refuses from then on, until blocking_start() opens it again (it is open at first). */

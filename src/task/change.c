@@ -185,7 +185,7 @@ static void use_settings(struct main_task *m, const struct process_settings *set
 	if (settings->workers != m->worker_count)
 		cp_log(CP_WARN, "main", "workers = %u takes effect after a restart: there are %u now",
 			   (unsigned)settings->workers, (unsigned)m->worker_count);
-	privileges_raise_limits(settings->limits.connections);
+	privileges_raise_limits(settings);
 	main_admin_open(m, settings);
 }
 

@@ -370,6 +370,7 @@ void main_settings_read(const struct process_settings *settings, struct report *
 	struct cp_error error = {0};
 	if (m->workers)
 		return;
+	loop_set_socket_limit(settings->limits.udp_sessions ? privileges_sockets(settings) : UINT64_MAX);
 	make_counters(&m->counters);
 	if (make_workers(m, settings->workers, &error) != CP_OK)
 		report_add_error(report, &error);
@@ -399,7 +400,7 @@ static int set_up(struct main_task *m, const struct process_settings *settings, 
 	if (result == CP_OK)
 		result = start_log(m->options, settings, error);
 	if (result == CP_OK)
-		privileges_raise_limits(settings->limits.connections);
+		privileges_raise_limits(settings);
 	return result;
 }
 

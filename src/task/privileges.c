@@ -12,7 +12,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-void privileges_raise_limits(uint32_t connections)
+uint64_t privileges_sockets(const struct process_settings *settings)
+{
+	return (uint64_t)settings->limits.connections * 2 + settings->limits.udp_sessions;
+}
+
+void privileges_raise_limits(const struct process_settings *settings)
 {
 	struct rlimit limit;
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
@@ -21,11 +26,12 @@ void privileges_raise_limits(uint32_t connections)
 		limit.rlim_cur = limit.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &limit);
 	}
-	if (limit.rlim_cur < (rlim_t)connections * 2)
+	if (limit.rlim_cur < privileges_sockets(settings))
 		cp_log(CP_WARN, "main",
-			   "the limit of %llu file descriptors is less than twice limits.connections = %u: raise it (ulimit -n, "
-			   "LimitNOFILE=) or lower that",
-			   (unsigned long long)limit.rlim_cur, (unsigned)connections);
+			   "the limit of %llu file descriptors is less than twice limits.connections = %u and limits.udp_sessions = "
+			   "%u: raise it (ulimit -n, LimitNOFILE=) or lower those",
+			   (unsigned long long)limit.rlim_cur, (unsigned)settings->limits.connections,
+			   (unsigned)settings->limits.udp_sessions);
 }
 
 /** Keep CAP_NET_BIND_SERVICE over the change of user; without root it was never there, and that is no error. */

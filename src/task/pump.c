@@ -203,7 +203,8 @@ static enum step finish(struct pipe *p, int i)
 		pipe_close(p, p->cause, NULL);
 		return STEP_WAIT;
 	}
-	cp_stream_pass_ending(pump_source(p, i), pump_sink(p, i));
+	if (!cp_stream_pass_ending(pump_source(p, i), pump_sink(p, i)))
+		return pump_source_broke(p, i, CP_ERESET);
 	if (other == FLOW_SHUT || other == FLOW_HELD)
 		return done(p);
 	int result = cp_stream_shutdown_write(pump_sink(p, i));
@@ -238,7 +239,11 @@ static void ended_both_ways(struct pipe *p, int i)
 	no_way_back(p, i);
 	if (back == p->flow[!i].state)
 		return;
-	cp_stream_pass_ending(pump_source(p, i), pump_sink(p, i));
+	if (!cp_stream_pass_ending(pump_source(p, i), pump_sink(p, i))) {
+		pump_source_broke(p, i, CP_ERESET);
+		worker_pending(p->worker, p, i);
+		return;
+	}
 	if (p->flow[i].state == FLOW_HELD || (p->flow[i].state == FLOW_SHUT && p->flow[!i].state == FLOW_SHUT))
 		done(p);
 	else if (p->flow[i].state == FLOW_SHUT)

@@ -11,6 +11,7 @@
 
 #include "deflate.h"
 
+#include <connpipe/counter.h>
 #include <connpipe/log.h>
 #include <connpipe/loop.h>
 
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -31,10 +33,16 @@ enum {
 	BLOCK_LEAST = 65536,
 	BACKLOG = 128,
 	RECEIVE_ROOM = LWS_PRE + 256,
+	SOCKET_PARTS = 3,  /* descriptors of a websocket over TLS: its socket, and the pair that bridge.c makes */
+	SPARE = 1024,      /* for all that is no connection */
+	BOUND_LEAST = 4096,
+	BOUND_MOST = 10000000, /* with a limit above this, libwebsockets takes 2560 */
 };
 
 static struct ws_engine *engines;
 static uint32_t engine_count;
+static cp_counter counters[WS_EVENT_COUNT];
+static int bound; /* descriptors from this on are too high; see bound_set() */
 
 struct ws_engine *engine_of(const struct cp_loop *loop)
 {
@@ -110,6 +118,59 @@ static void on_log(int level, const char *line)
 	(void)level;
 	if (cp_log_enabled(CP_DEBUG) && !strstr(line, "calling service"))
 		cp_log(CP_DEBUG, "ws", "libwebsockets: %.*s", (int)length, line);
+}
+
+/* ---- Descriptors -------------------------------------------------------------------------------------------- */
+
+/* A context has a table with a place for each descriptor below the soft limit that it finds. As Debian builds it,
+ * libwebsockets walks through all of it whenever a connection ends: 0.7 ms with a limit of a million. So while contexts
+ * are made the limit is what the connections need that are allowed. What has a higher number is moved below it. */
+
+/** Lower the limit. @param real  set to what is to be put back */
+static void bound_set(struct rlimit *real)
+{
+	uint64_t sockets = cp_socket_limit();
+	uint64_t need = sockets < BOUND_MOST ? sockets * SOCKET_PARTS + SPARE : BOUND_MOST;
+	struct rlimit low;
+	if (need < BOUND_LEAST)
+		need = BOUND_LEAST;
+	if (need > BOUND_MOST)
+		need = BOUND_MOST;
+	getrlimit(RLIMIT_NOFILE, real);
+	low = *real;
+	low.rlim_cur = need < real->rlim_max ? need : real->rlim_max; /* the soft limit becomes the hard one later */
+	bound = (int)low.rlim_cur;
+	setrlimit(RLIMIT_NOFILE, &low);
+}
+
+static int bound_error(struct cp_error *error)
+{
+	return cp_error_set(error, CP_EMFILE, NULL,
+						"no descriptor below %d is free, as libwebsockets needs it for a websocket: raise "
+						"limits.connections and restart",
+						bound);
+}
+
+int engine_lower(int fd, struct cp_error *error)
+{
+	if (fd < bound)
+		return fd;
+	int lower = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (lower >= 0 && lower < bound) {
+		close(fd);
+		return lower;
+	}
+	if (lower >= 0)
+		close(lower);
+	return bound_error(error);
+}
+
+int engine_check_free(int fd, struct cp_error *error)
+{
+	int next = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (next >= 0)
+		close(next);
+	return next >= 0 && next < bound ? CP_OK : bound_error(error);
 }
 
 /* ---- Connecting --------------------------------------------------------------------------------------------- */
@@ -260,6 +321,13 @@ static void destroy_all(void)
 	engine_count = 0;
 }
 
+static void make_counters(void)
+{
+#define WS_EVENT_GET(event, name, help) counters[event] = cp_counter_get(name, CP_COUNTER, help);
+	WS_EVENTS(WS_EVENT_GET)
+#undef WS_EVENT_GET
+}
+
 int ws_engines_start(struct cp_system *core, struct cp_error *error)
 {
 	uint32_t count = cp_worker_count();
@@ -268,16 +336,26 @@ int ws_engines_start(struct cp_system *core, struct cp_error *error)
 	engines = calloc(count, sizeof(*engines));
 	if (!engines)
 		return cp_error_set(error, CP_ENOMEM, NULL, "out of memory");
+	make_counters();
 	lws_set_allocator(on_allocate);
 	lws_set_log_level(LLL_ERR | LLL_WARN, on_log);
 	int result = CP_OK;
+	struct rlimit real;
+	bound_set(&real);
 	for (; engine_count < count && result == CP_OK; engine_count++)
 		result = engine_create(&engines[engine_count], error);
+	setrlimit(RLIMIT_NOFILE, &real);
 	/* It formats in memory that all threads share (logs.c): not while there are several. */
 	lws_set_log_level(0, on_log);
 	if (result != CP_OK)
 		destroy_all();
 	return result;
+}
+
+void ws_count(struct cp_loop *loop, enum ws_event event)
+{
+	if (engine_of(loop))
+		cp_count(loop, counters[event], 1);
 }
 
 /* ---- Use ---------------------------------------------------------------------------------------------------- */

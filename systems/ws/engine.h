@@ -37,6 +37,11 @@ struct ws_engine {
 struct ws_engine *engine_of(const struct cp_loop *loop);
 /** Of a connection. In any callback. */
 struct ws_engine *engine_of_wsi(struct lws *wsi);
+/** The descriptor, or another one for the same in its place: libwebsockets only takes numbers below a bound.
+ * @return CP_EMFILE with `error` filled: there is none, and `fd` is still open */
+int engine_lower(int fd, struct cp_error *error);
+/** Whether the next descriptor that is made will be one that libwebsockets takes. @param fd  any that is open */
+int engine_check_free(int fd, struct cp_error *error);
 /** Put a connected descriptor in the place of the one that libwebsockets has just connected to engine->address, and
  * take what it has sent there. Takes `fd`.
  * @param sent  `room` bytes, with a 0 behind what came  @return CP_OK or an error */

@@ -109,6 +109,7 @@ int ws_refuse(struct cp_open *open, const struct ws_refusal *refusal)
 	struct farewell *f = malloc(sizeof(*f));
 	cp_error_set(&open->error, refusal->status == 503 ? CP_EMFILE : CP_EPROTO, NULL, "refused with %d: %s",
 				 refusal->status, refusal->reason);
+	ws_count(open->loop, WS_REFUSED);
 	if (!f) {
 		cp_stream_close(open->lower, CP_CAUSE_NO_RESOURCES);
 		return open->error.code;

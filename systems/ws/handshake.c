@@ -68,12 +68,28 @@ static int print_head(char *head, size_t room, const struct ws_text *key, bool d
 					(int)key->length, key->at, deflate ? "Sec-WebSocket-Extensions: " DEFLATE_AGREEMENT "\r\n" : "");
 }
 
+/** 503. The client has not said anything behind its request, so that it can read this although the connection ends. */
+static void say_unavailable(int fd)
+{
+	static const struct ws_refusal refusal = {.status = 503, .reason = "out of file descriptors"};
+	char answer[WS_REFUSAL_ROOM];
+	size_t length = ws_refusal_print(&refusal, answer, sizeof(answer));
+	(void)!send(fd, answer, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+	close(fd);
+}
+
 struct cp_stream *ws_accept(struct cp_loop *loop, int fd, const struct ws_text *key, const char *headers,
 							const struct ws_text *extensions, const struct ws_behaviour *behaviour,
 							struct cp_system *owner, struct cp_error *error)
 {
 	char head[ACCEPT_HEAD_ROOM];
-	struct ws_stream *s = begin(loop, fd, behaviour, owner, error);
+	int low = engine_lower(fd, error);
+	if (low < 0) {
+		ws_count(loop, WS_REFUSED);
+		say_unavailable(fd);
+		return NULL;
+	}
+	struct ws_stream *s = begin(loop, low, behaviour, owner, error);
 	if (!s)
 		return NULL;
 	if (behaviour->deflate && extensions && extensions->at)
@@ -81,7 +97,7 @@ struct cp_stream *ws_accept(struct cp_loop *loop, int fd, const struct ws_text *
 	int length = print_head(head, sizeof(head), key, s->deflate);
 	s->answer = headers;
 	s->engine->opening = s;
-	lws_adopt_socket_vhost_readbuf(s->engine->accepting, fd, head, (size_t)length);
+	lws_adopt_socket_vhost_readbuf(s->engine->accepting, low, head, (size_t)length);
 	s->engine->opening = NULL;
 	s->answer = NULL;
 	evlib_kick(s->engine->evlib);
@@ -237,6 +253,11 @@ int ws_connect(struct cp_loop *loop, int fd, const struct ws_request *request, c
 			   struct cp_system *owner, ws_connected *done, void *arg, struct ws_connecting **out,
 			   struct cp_error *error)
 {
+	int room = engine_check_free(fd, error);
+	if (room != CP_OK) {
+		close(fd);
+		return room;
+	}
 	struct ws_stream *s = begin(loop, fd, behaviour, owner, error);
 	if (!s)
 		return error ? (int)error->code : CP_ENOMEM;

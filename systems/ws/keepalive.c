@@ -61,6 +61,7 @@ static uint64_t look(struct ws_stream *s)
 		s->asked = now;
 		return b->pong_ms;
 	}
+	ws_count(s->stream.loop, WS_UNANSWERED);
 	stream_cut(s);
 	stream_broke(s, CP_ETIMEOUT);
 	return 0;

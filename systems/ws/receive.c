@@ -169,6 +169,13 @@ int receive_piece(struct ws_stream *s, const char *bytes, size_t length)
 						(s->packed_in ? PIECE_PACKED : 0u));
 }
 
+/** RFC 6455, 7.4.1: 1000 is an end in order, 1001 that somebody leaves, without a code nothing is said; from 3000 on they
+ * mean what applications make of them. All others tell of a failure. */
+static bool tells_of_failure(uint32_t code)
+{
+	return code < WS_CLOSE_OF_APPLICATIONS && code != WS_CLOSE_NORMAL && code != WS_CLOSE_AWAY && code != WS_CLOSE_NONE;
+}
+
 static void note_ending(struct ws_stream *s, const unsigned char *bytes, size_t length)
 {
 	struct cp_ending *ending = calloc(1, sizeof(*ending));
@@ -176,6 +183,7 @@ static void note_ending(struct ws_stream *s, const unsigned char *bytes, size_t 
 		return;
 	ending->protocol = "websocket";
 	ending->code = length >= 2 ? (uint32_t)(bytes[0] << 8 | bytes[1]) : WS_CLOSE_NONE;
+	ending->failed = tells_of_failure(ending->code);
 	ending->length = length > 2 ? (uint32_t)(length - 2) : 0;
 	if (ending->length > sizeof(ending->reason))
 		ending->length = sizeof(ending->reason);

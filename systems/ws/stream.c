@@ -96,6 +96,7 @@ void stream_broke_later(struct ws_stream *s, int error)
 void stream_opened(struct ws_stream *s)
 {
 	stream_enter(s, WS_STREAM_OPEN);
+	ws_count(s->stream.loop, s->connects ? WS_CONNECTED : WS_ACCEPTED);
 	keepalive_start(s);
 }
 

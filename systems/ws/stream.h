@@ -35,11 +35,13 @@ enum ws_stream_state {
 /** Close codes (RFC 6455, 7.4.1). */
 enum {
 	WS_CLOSE_NORMAL = 1000,
+	WS_CLOSE_AWAY = 1001,
 	WS_CLOSE_PROTOCOL = 1002,
 	WS_CLOSE_NONE = 1005, /* there was none: never sent */
 	WS_CLOSE_NOT_UTF8 = 1007,
 	WS_CLOSE_TOO_BIG = 1009,
 	WS_CLOSE_INTERNAL = 1011,
+	WS_CLOSE_OF_APPLICATIONS = 3000, /* and above */
 };
 
 enum {

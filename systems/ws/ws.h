@@ -184,6 +184,23 @@ int ws_engines_start(struct cp_system *core, struct cp_error *error);
 int ws_engine_use(struct cp_loop *loop, struct cp_error *error);
 void ws_engine_leave(struct cp_loop *loop);
 
+/** X(event, name, help): counters of the process. */
+#define WS_EVENTS(X)                                                                          \
+	X(WS_ACCEPTED, "ws_accepted", "Websockets that clients have opened.")                     \
+	X(WS_REFUSED, "ws_refused", "Requests for websockets that were answered with a refusal.") \
+	X(WS_CONNECTED, "ws_connected", "Websockets opened to targets.")                          \
+	X(WS_UNANSWERED, "ws_pings_unanswered", "Websockets broken since a ping was not answered.")
+
+enum ws_event {
+#define WS_EVENT_ENUM(event, name, help) event,
+	WS_EVENTS(WS_EVENT_ENUM)
+#undef WS_EVENT_ENUM
+		WS_EVENT_COUNT
+};
+
+/** Count an event. On the worker. */
+void ws_count(struct cp_loop *loop, enum ws_event event);
+
 /** Become the accepting side of a websocket on a connected descriptor whose request was read up to its blank line:
  * answers 101 and is open.
  * @param headers     extra lines of the answer, each with CRLF (Sec-WebSocket-Protocol among them); or NULL

@@ -204,7 +204,9 @@ class Control(Both):
 
 
 def mirror(code):
-    return Case("%d" % code, sends(CLOSE, closing(code)), "close %d" % code, CLOSED, plain="end")
+    """TCP on the other side ends as it should, or, where the code tells of a failure, is reset."""
+    plain = "end" if code in (1000, 1001) or code >= 3000 else "reset"
+    return Case("%d" % code, sends(CLOSE, closing(code)), "close %d" % code, CLOSED, plain=plain)
 
 
 class Closing(Both):
@@ -216,15 +218,14 @@ class Closing(Both):
 
     def test_7_4_1_codes_registered_since(self):
         self.established(*[
-            Case("deviation: %d" % code, sends(CLOSE, closing(code)), "close 1002", CLOSED, plain="end",
+            Case("deviation: %d" % code, sends(CLOSE, closing(code)), "close 1002", CLOSED, plain="reset",
                  websockets=["close %d" % code, CLOSED])
             for code in (1012, 1013, 1014)
         ])
 
     def test_7_4_invalid_codes(self):
-        """Answered as errors; towards the other side each counts as Close with 1002."""
         self.established(*[
-            Case("%d" % code, sends(CLOSE, closing(code)), *REFUSED, plain="end")
+            Case("%d" % code, sends(CLOSE, closing(code)), *REFUSED, plain="reset")
             for code in (0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999)
         ])
 

@@ -168,6 +168,16 @@ class Ends(Websockets):
         self.assertIn(heard.split(" ")[:2], (["close", "1011"], ["reset"]))
         proxy.wait_closed(3)
 
+    def test_a_failure_that_is_told(self):
+        """A Close with 1011 or the like is behind all data, and no end in order: a cut answer must not look complete."""
+        proxy, server = self.before_tcp()
+        client, target = self.websocket(), self.accept(server)
+        client.send(BINARY, BLOB)
+        client.send_close(1011, "broken")
+        target.expect(BLOB)
+        target.expect_reset()
+        self.assertIn("client_reset", proxy.wait_closed())
+
     def test_a_reset_while_nothing_is_read(self):
         """Data of the client is still there, unread, when its reset is seen: it is one all the same."""
         proxy, server = self.before_tcp(timeouts='reset = "100ms"')
