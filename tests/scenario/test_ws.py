@@ -261,7 +261,7 @@ class Stacks(Websockets):
                     target.send(b"hello")
                     client.expect(b"hello")
                     (client, target)[sender].reset()
-                    (target, client)[sender].expect_closed()
+                    (target, client)[sender].expect_reset()
 
     def test_a_path_that_the_converter_does_not_have(self):
         self.port = free_port()
