@@ -119,6 +119,7 @@ enum {
 	/** What is accepted are sessions: one for each peer, without a beginning and an end that the network knows of (udp).
 	 * limits.udp_sessions counts them, timeouts.udp_idle ends them. */
 	CP_CONNECTOR_SESSIONS = 4u,
+	CP_CONNECTOR_REFUSES = 8u, /**< connecting always fails: being sent there is a refusal (reject) */
 };
 
 struct cp_connector_def {

@@ -42,8 +42,8 @@ CP_API uint32_t cp_worker_count(void);
 CP_API struct cp_loop *cp_worker_loop(uint32_t index);
 
 /** How many sockets the process may have at once by the limits that it was started with (two for each connection, one
- * for each session of udp), for tables that are as large. 0: not known; UINT64_MAX: there is no limit. Any thread, from a
- * system's load on. */
+ * for each session of udp), for tables that are as large. 0: not known. Any thread, from a system's load
+ * on. */
 CP_API uint64_t cp_socket_limit(void);
 
 /* ---- Events ------------------------------------------------------------------------------------------------- */

@@ -124,10 +124,7 @@ void main_admin_close(struct main_task *m);
 
 /* ---- privileges.c ------------------------------------------------------------------------------------------- */
 
-/** How many sockets the limits allow: two for each connection, and one for each session of udp, which has none of its
- * own towards its client. (Sessions without a limit count as none.) */
-uint64_t privileges_sockets(const struct process_settings *settings);
-/** Raise the soft limit of descriptors to the hard one; warn when it is less than the sockets allowed. */
+/** Raise the soft limit of descriptors to the hard one; warn when it is less than twice limits.connections. */
 void privileges_raise_limits(const struct process_settings *settings);
 /** Become `user` (NULL: stay), keeping only the right to bind low ports; children inherit no capabilities. Before any
  * thread is made. */

@@ -364,13 +364,20 @@ static int make_workers(struct main_task *m, uint32_t count, struct cp_error *er
 
 /** Systems ask for the workers from their loading on, so these are made before. Their threads start when all is loaded
  * and bound. */
+/** Where sessions are not limited, as many as there are connections are taken for enough. */
+static uint64_t sockets_needed(const struct process_settings *settings)
+{
+	uint64_t connections = settings->limits.connections, sessions = settings->limits.udp_sessions;
+	return connections * 2 + (sessions ? sessions : connections);
+}
+
 void main_settings_read(const struct process_settings *settings, struct report *report)
 {
 	struct main_task *m = main_of(cp_loop_main());
 	struct cp_error error = {0};
 	if (m->workers)
 		return;
-	loop_set_socket_limit(settings->limits.udp_sessions ? privileges_sockets(settings) : UINT64_MAX);
+	loop_set_socket_limit(sockets_needed(settings));
 	make_counters(&m->counters);
 	if (make_workers(m, settings->workers, &error) != CP_OK)
 		report_add_error(report, &error);

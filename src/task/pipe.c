@@ -54,7 +54,7 @@ static bool has_path(const struct cp_address *address)
 {
 	const struct cp_connector_def *def = address->connector->def;
 	for (uint32_t i = 0; i < address->fields.count; i++)
-		if (def->fields[i].role == CP_ROLE_PATH)
+		if (def->fields[i].role == CP_ROLE_PATH && def->fields[i].optional)
 			return address->fields.at[i].value.kind != CP_NULL;
 	return false;
 }
@@ -127,6 +127,8 @@ static void log_closed(struct pipe *p, enum cp_cause cause, const char *detail)
 	char text[3 * PIPE_TEXT];
 	uint64_t ms = cp_loop_now(p->worker->loop) - p->opened;
 	if (!cp_log_enabled(CP_INFO) && !p->worker->pipe_closed)
+		return;
+	if (p->setup && p->is_session && !session_refusal_is_logged(p))
 		return;
 	if (p->setup)
 		pipe_keep_names(p);

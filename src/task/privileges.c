@@ -12,11 +12,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-uint64_t privileges_sockets(const struct process_settings *settings)
-{
-	return (uint64_t)settings->limits.connections * 2 + settings->limits.udp_sessions;
-}
-
 void privileges_raise_limits(const struct process_settings *settings)
 {
 	struct rlimit limit;
@@ -26,12 +21,12 @@ void privileges_raise_limits(const struct process_settings *settings)
 		limit.rlim_cur = limit.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &limit);
 	}
-	if (limit.rlim_cur < privileges_sockets(settings))
+	/* Sessions are left out: their limit is there whether anything of udp is bound or not. */
+	if (limit.rlim_cur < (rlim_t)settings->limits.connections * 2)
 		cp_log(CP_WARN, "main",
-			   "the limit of %llu file descriptors is less than twice limits.connections = %u and limits.udp_sessions = "
-			   "%u: raise it (ulimit -n, LimitNOFILE=) or lower those",
-			   (unsigned long long)limit.rlim_cur, (unsigned)settings->limits.connections,
-			   (unsigned)settings->limits.udp_sessions);
+			   "the limit of %llu file descriptors is less than twice limits.connections = %u: raise it (ulimit -n, "
+			   "LimitNOFILE=) or lower that",
+			   (unsigned long long)limit.rlim_cur, (unsigned)settings->limits.connections);
 }
 
 /** Keep CAP_NET_BIND_SERVICE over the change of user; without root it was never there, and that is no error. */

@@ -30,6 +30,11 @@ enum {
 	HALF_CLOSED_MS = 100, /* one direction has ended: most often the other one does so, too, before that */
 };
 
+static bool is_state(const struct pipe *p, enum flow_state state)
+{
+	return p->flow[0].state == state || p->flow[1].state == state;
+}
+
 static bool is_over(const struct pipe *p)
 {
 	return p->state == PIPE_CLOSED;
@@ -83,7 +88,8 @@ static uint64_t idle_most(const struct pipe *p)
 static bool is_half_closed(const struct pipe *p)
 {
 	uint64_t idle = idle_most(p), half = p->worker->settings.timeouts.half_close;
-	return (p->flow[0].state == FLOW_SHUT || p->flow[1].state == FLOW_SHUT) && half && (!idle || half <= idle);
+	bool ended = is_state(p, FLOW_SHUT) || is_state(p, FLOW_DISCARDING);
+	return ended && half && (!idle || half <= idle);
 }
 
 static uint64_t quiet_most(const struct pipe *p)
@@ -224,6 +230,7 @@ static void no_way_back(struct pipe *p, int i)
 		return;
 	pump_let_go(p, back);
 	back->state = back->state == FLOW_OPEN ? FLOW_DISCARDING : FLOW_SHUT;
+	start_timer(p); /* what is still to be delivered may be for somebody who does not read */
 	if (!back->blocked)
 		return;
 	back->blocked = false; /* its source was not read while it was */
@@ -482,11 +489,6 @@ void pump_start(struct pipe *p, const struct iovec *first, int count, unsigned f
 }
 
 /* ---- Time-outs ---------------------------------------------------------------------------------------------- */
-
-static bool is_state(const struct pipe *p, enum flow_state state)
-{
-	return p->flow[0].state == state || p->flow[1].state == state;
-}
 
 /** The timer is not moved at every byte: when it fires, it is set again for what is left. */
 static void timer_for(struct pipe *p, uint64_t limit, enum cp_cause cause)

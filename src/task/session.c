@@ -3,10 +3,15 @@
 #include "pipe.h"
 #include "worker.h"
 
+#include <connpipe/log.h>
+
 #include <stddef.h>
 #include <string.h>
 
-enum { ASKED_AT_ONCE = 64 }; /* routers, in one turn */
+enum {
+	ASKED_AT_ONCE = 64,   /* routers, in one turn */
+	REFUSALS_LOGGED = 20, /* in a second, on a worker */
+};
 
 struct session {
 	struct pipe pipe;              /* first */
@@ -49,6 +54,24 @@ void session_closed(struct pipe *p)
 		s->next->prev = s->prev;
 }
 
+bool session_refusal_is_logged(struct pipe *p)
+{
+	struct sessions *sessions = &p->worker->sessions;
+	uint64_t second = cp_loop_now(p->worker->loop) / 1000;
+	if (second != sessions->logged_second) {
+		if (sessions->unlogged)
+			cp_log(CP_WARN, "worker", "worker %u: %u more sessions were refused within a second",
+				   (unsigned)p->worker->index, (unsigned)sessions->unlogged);
+		sessions->logged_second = second;
+		sessions->logged = sessions->unlogged = 0;
+	}
+	if (sessions->logged < REFUSALS_LOGGED)
+		sessions->logged++;
+	else
+		sessions->unlogged++;
+	return sessions->unlogged == 0;
+}
+
 void session_free(struct pipe *p)
 {
 	pool_give(&p->worker->sessions.pool, session_of(p));
@@ -78,6 +101,15 @@ static void on_routing_changed(struct routing *routing)
 	(void)routing; /* it is cancelled before that */
 }
 
+/** Whether a session that was sent to all these would not come to be. */
+static bool all_refuse(const struct cp_answer *answer)
+{
+	for (uint32_t i = 0; i < answer->target_count; i++)
+		if (!(answer->targets[i]->connector->def->flags & CP_CONNECTOR_REFUSES))
+			return false;
+	return true;
+}
+
 /** Ask the router of the plan in use, which sees no bytes. Targets, an answer that comes later, a failure: all are a
  * route. */
 static bool is_refused(struct pipe_setup *question, struct cp_router *router)
@@ -86,7 +118,9 @@ static bool is_refused(struct pipe_setup *question, struct cp_router *router)
 	int result = routing_start(routing, &question->request, router, on_routing_changed, NULL);
 	if (result == CP_AGAIN)
 		routing_cancel(routing);
-	return result != CP_OK && (routing->cause == CP_CAUSE_NO_ROUTE || routing->cause == CP_CAUSE_REFUSED_BY_ROUTER);
+	if (result == CP_OK)
+		return all_refuse(&routing->answer);
+	return result != CP_AGAIN && (routing->cause == CP_CAUSE_NO_ROUTE || routing->cause == CP_CAUSE_REFUSED_BY_ROUTER);
 }
 
 static bool has_lost_route(const struct session *s)

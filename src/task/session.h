@@ -30,6 +30,8 @@ struct sessions {
 	struct session *unasked;     /* behind a reload: from this one on their routes are still to be looked for */
 	struct cp_deferred deferred; /* which goes on in the next turn: routers may take their time */
 	struct pool pool;
+	uint64_t logged_second; /* in which refusals are counted */
+	uint32_t logged, unlogged;
 };
 
 /** Whether what is accepted on the socket are sessions. */
@@ -43,6 +45,9 @@ struct pipe *session_new(struct worker *worker, const struct binding *binding, c
 /** The pipe closes. */
 void session_closed(struct pipe *pipe);
 void session_free(struct pipe *pipe);
+/** Whether the refusal of one gets its line in the log. One datagram with a made up source is enough for a session: so
+ * there are some lines a second, and then one for how many there were. */
+bool session_refusal_is_logged(struct pipe *pipe);
 
 /** The worker has gone over to its plan from `old` (NULL: from none), which is still there. */
 void sessions_use_plan(struct worker *worker, const struct plan *old);

@@ -12,6 +12,24 @@ static const char *carries_word(bool messages)
 	return messages ? "messages" : "bytes";
 }
 
+/** The key is bytes, the target is messages, or the other way round. */
+static void report_carries(struct reading *reading, const struct cp_settings *setting, const char *text, bool messages)
+{
+	const char *key = table_keys_address_text(reading->key, reading->arena);
+	/* Such as stdin and stdout of `connpipe connect`, of which nobody can write "frame+". */
+	if (messages && !reading->key->connector->def->connect)
+		table_reading_error(reading, setting,
+							"\"%s\" carries messages, but \"%s\" carries bytes, in which messages have no ends; "
+							"\"connpipe pipe\" can bind an address that carries messages, too, such as "
+							"\"frame+tcp:127.0.0.1:7000\"",
+							text, key);
+	else
+		table_reading_error(reading, setting,
+							"\"%s\" carries %s, but the route's key \"%s\" carries %s; \"frame+%s\" would carry "
+							"messages, too",
+							text, carries_word(messages), key, carries_word(!messages), messages ? key : text);
+}
+
 /** Whether what comes in at the key can go out at the target: a connector may suit both. */
 static bool check_carries(struct reading *reading, const struct cp_settings *setting, const char *text,
 						  const struct cp_address *target)
@@ -26,11 +44,8 @@ static bool check_carries(struct reading *reading, const struct cp_settings *set
 		return true; /* reported where the key is bound */
 	if (in_any || out_any || in_messages == out_messages)
 		return true;
-	const char *key = table_keys_address_text(reading->key, reading->arena);
-	return table_reading_error(reading, setting,
-							   "\"%s\" carries %s, but the route's key \"%s\" carries %s; \"frame+%s\" would carry "
-							   "messages, too",
-							   text, carries_word(out_messages), key, carries_word(in_messages), out_messages ? key : text);
+	report_carries(reading, setting, text, out_messages);
+	return false;
 }
 
 static bool check_connects(struct reading *reading, const struct cp_settings *setting, const struct cp_address *target)

@@ -33,8 +33,9 @@ enum {
 	BLOCK_LEAST = 65536,
 	BACKLOG = 128,
 	RECEIVE_ROOM = LWS_PRE + 256,
-	SOCKET_PARTS = 3,  /* descriptors of a websocket over TLS: its socket, and the pair that bridge.c makes */
-	SPARE = 1024,      /* for all that is no connection */
+	SOCKET_PARTS = 2, /* so that a connection may have four: a client's over TLS with the pair that bridge.c makes, a
+						 target's */
+	SPARE = 1024,     /* for all that is no connection */
 	BOUND_LEAST = 4096,
 	BOUND_MOST = 10000000, /* with a limit above this, libwebsockets takes 2560 */
 };

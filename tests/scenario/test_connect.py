@@ -49,6 +49,12 @@ class Connect(Scenario):
         self.assertEqual((result.returncode, result.stdout), (1, ""))
         self.assertRegex(result.stderr, r"tpc.*tcp")
 
+    def test_an_address_of_messages(self):
+        result = self.program("connect", "udp:127.0.0.1:9")
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertRegex(result.stderr, r'"udp:127\.0\.0\.1:9" carries messages, .*"connpipe pipe" can bind')
+        self.assertNotIn("frame+stdio", result.stderr)
+
     def test_an_address_that_would_break_the_configuration(self):
         result = self.program("connect", 'exec:/bin/echo "a\\\\b" \'"\'')
         self.assertEqual((result.returncode, result.stdout, result.stderr), (0, 'a\\b "\n', ""))

@@ -80,6 +80,7 @@ class Pings(Settings):
             pass
         self.assertIn(heard.split(" ")[0], ("end", "reset", "close"))
         proxy.wait_closed()
+        self.assertEqual(proxy.counter("ws_pings_unanswered"), 1)
 
     def test_what_comes_counts_as_an_answer(self):
         _, server = self.before_tcp(settings=self.settings('ping = "40ms"\npong_timeout = "200ms"'))
@@ -104,6 +105,16 @@ class Pings(Settings):
         target.send(CONTINUATION)
         client.expect(b"here")
         client.expect_reset()  # it says nothing more
+
+
+class Counters(Settings):
+    def test_what_is_counted(self):
+        proxy, server = self.before_websocket(settings=self.settings('hosts = ["localhost"]'))
+        for _ in range(2):
+            self.through(server)
+        self.assertEqual(self.status(Host="else.test").status, 404)
+        self.assertEqual([proxy.counter("ws_" + name) for name in ("accepted", "connected", "refused",
+                                                                  "pings_unanswered")], [2, 2, 1, 0])
 
 
 class Who(Settings):
