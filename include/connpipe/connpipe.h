@@ -24,6 +24,7 @@
 #include <connpipe/converter.h>
 #include <connpipe/counter.h>
 #include <connpipe/error.h>
+#include <connpipe/hash.h>
 #include <connpipe/log.h>
 #include <connpipe/loop.h>
 #include <connpipe/open.h>

@@ -3,6 +3,7 @@
 #include "../base/memory.h"
 
 #include <connpipe/error.h>
+#include <connpipe/hash.h>
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -35,11 +36,13 @@ struct shard {
 struct limits {
 	atomic_uint open[LIMITS_TOTALS];
 	struct shard shards[SHARDS];
+	struct cp_hash_secret secret; /* whoever sends datagrams chooses sources */
 };
 
 struct limits *limits_new(void)
 {
 	struct limits *limits = xcalloc(1, sizeof(*limits));
+	limits->secret = cp_hash_secret();
 	for (int i = 0; i < SHARDS; i++)
 		pthread_mutex_init(&limits->shards[i].lock, NULL);
 	return limits;
@@ -98,22 +101,21 @@ static struct cp_ip source_of(const struct cp_ip *ip)
 	return source;
 }
 
-static uint64_t hash(const struct cp_ip *ip)
+/** Of a source: what tells it apart is in the first half of an address. */
+static uint64_t hash(const struct limits *limits, const struct cp_ip *ip)
 {
-	uint64_t part;
-	memcpy(&part, ip->bytes, sizeof(part));
-	part ^= ip->family;
-	part *= 0x9e3779b97f4a7c15u; /* 2^64 / golden ratio: spreads neighbours */
-	return part ^ part >> 32;
+	uint64_t words[2] = {0, ip->family};
+	memcpy(words, ip->bytes, sizeof(words[0]));
+	return cp_hash(&limits->secret, words, 2);
 }
 
-static void rehash(struct shard *shard)
+static void rehash(const struct limits *limits, struct shard *shard)
 {
 	uint32_t count = shard->bucket_count ? shard->bucket_count * 2 : BUCKETS_LEAST;
 	struct source **buckets = xcalloc(count, sizeof(struct source *));
 	for (uint32_t i = 0; i < shard->bucket_count; i++) {
 		for (struct source *source = shard->buckets[i], *next; source; source = next) {
-			uint64_t at = hash(&source->ip) / SHARDS % count;
+			uint64_t at = hash(limits, &source->ip) / SHARDS % count;
 			next = source->next;
 			source->next = buckets[at];
 			buckets[at] = source;
@@ -146,10 +148,11 @@ static struct source **find(struct shard *shard, const struct cp_ip *ip, uint64_
 	return at;
 }
 
-static struct source *source_get(struct shard *shard, const struct cp_ip *ip, uint64_t h, uint32_t rate, uint64_t now)
+static struct source *source_get(const struct limits *limits, struct shard *shard, const struct cp_ip *ip, uint64_t h,
+								 uint32_t rate, uint64_t now)
 {
 	if (shard->count >= shard->bucket_count)
-		rehash(shard);
+		rehash(limits, shard);
 	struct source **at = find(shard, ip, h, now);
 	if (!*at) {
 		*at = xcalloc(1, sizeof(**at));
@@ -181,11 +184,11 @@ enum cp_cause limits_source_enter(struct limits *limits, const struct cp_ip *ip,
 								  uint64_t now)
 {
 	struct cp_ip key = source_of(ip);
-	uint64_t h = hash(&key);
+	uint64_t h = hash(limits, &key);
 	struct shard *shard = &limits->shards[h % SHARDS];
 	enum cp_cause cause = CP_CAUSE_NONE;
 	pthread_mutex_lock(&shard->lock);
-	struct source *source = source_get(shard, &key, h, rate, now);
+	struct source *source = source_get(limits, shard, &key, h, rate, now);
 	if (most && source->open >= most)
 		cause = CP_CAUSE_SOURCE_LIMIT;
 	else if (rate && !rate_allows(source, rate, now))
@@ -199,7 +202,7 @@ enum cp_cause limits_source_enter(struct limits *limits, const struct cp_ip *ip,
 void limits_source_leave(struct limits *limits, const struct cp_ip *ip)
 {
 	struct cp_ip key = source_of(ip);
-	uint64_t h = hash(&key);
+	uint64_t h = hash(limits, &key);
 	struct shard *shard = &limits->shards[h % SHARDS];
 	pthread_mutex_lock(&shard->lock);
 	struct source **at = find(shard, &key, h, 0);

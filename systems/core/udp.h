@@ -69,7 +69,7 @@ struct udp_worker {
 	struct cp_loop *loop;
 	uint32_t users;
 	struct udp_counters counters;
-	size_t queued;           /* bytes that wait in inboxes */
+	size_t queued;           /* bytes of memory for what waits in inboxes */
 	struct udp_batch *batch; /* of who reads sockets that are bound; NULL until somebody does */
 	char *scratch;           /* UDP_READ bytes to be used within one call; NULL until then */
 };

@@ -129,10 +129,24 @@ void udp_acceptor_refuse(struct udp_acceptor *acceptor, const struct udp_entry *
 
 /* ---- Reading ------------------------------------------------------------------------------------------------- */
 
+void udp_acceptor_hold_off(struct udp_acceptor *acceptor)
+{
+	acceptor->full_until = cp_loop_now(acceptor->worker->loop) + UDP_HOLD_OFF_MS;
+}
+
+static bool is_holding_off(const struct udp_acceptor *acceptor)
+{
+	return acceptor->full_until && cp_loop_now(acceptor->worker->loop) < acceptor->full_until;
+}
+
 static void begin(struct udp_acceptor *acceptor, const struct udp_received *received, uint32_t hash)
 {
 	struct udp_worker *worker = acceptor->worker;
 	struct udp_session *session = NULL;
+	if (is_holding_off(acceptor)) {
+		udp_count(worker, worker->counters.refused, udp_datagrams(received->length, received->segment));
+		return;
+	}
 	if (acceptor->ready && acceptor->waiting_count < UDP_WAITING_MOST)
 		session = udp_session_new(acceptor, &received->key, hash);
 	if (!session) {
@@ -157,6 +171,14 @@ static void on_datagram(struct udp_acceptor *acceptor, const struct udp_received
 		udp_count(worker, worker->counters.refused, udp_datagrams(received->length, received->segment));
 	else
 		udp_session_deliver((struct udp_session *)((char *)entry - offsetof(struct udp_session, entry)), received);
+}
+
+/** The kernel gives what was sent to several machines (broadcast, multicast) to the sockets of all workers: the first
+ * worker that gets some takes all of it, as long as it is there, and the others drop theirs. */
+static bool takes_shared(struct udp_acceptor *acceptor)
+{
+	unsigned own = cp_loop_index(acceptor->worker->loop) + 1, taker = 0;
+	return atomic_compare_exchange_strong(&acceptor->listener->taker, &taker, own) || taker == own;
 }
 
 /** How many datagrams to ask for. If there are more, the watch tells. */
@@ -187,7 +209,7 @@ static bool read_batch(struct udp_slot *slot)
 	int size = batch_size(slot), count = udp_receive(worker, slot->fd, size);
 	note_batch(slot, size, count);
 	for (int i = 0; i < count; i++) {
-		if (!udp_received(worker, i, &received))
+		if (!udp_received(worker, i, &received) || (received.shared && !takes_shared(acceptor)))
 			continue;
 		received.key.slot = (uint8_t)(slot - acceptor->slots);
 		datagrams += udp_datagrams(received.length, received.segment);
@@ -204,19 +226,14 @@ static void slot_watch(struct udp_slot *slot)
 	cp_watch_set(slot->watch, CP_READABLE | (slot->blocked ? CP_WRITABLE : 0));
 }
 
-/** What becomes blocked again meanwhile is in the slot's list, not in this one. */
+/** One after the other, until one has filled the socket again: it is behind the others then, whose turn comes next.
+ * If all were told, the same ones would find room each time. */
 static void slot_writable(struct udp_slot *slot)
 {
-	struct udp_session *list = slot->blocked;
-	slot->blocked = NULL;
-	if (list)
-		list->prev_blocked = &list;
-	while (list) {
-		struct udp_session *session = list;
-		list = session->next_blocked;
-		if (list)
-			list->prev_blocked = &list;
-		session->prev_blocked = NULL;
+	slot->filled = false;
+	while (slot->blocked && !slot->filled) {
+		struct udp_session *session = slot->blocked;
+		udp_slot_forget(slot, session);
 		cp_stream_notify(&session->stream, CP_WRITABLE);
 	}
 	slot_watch(slot);
@@ -224,14 +241,26 @@ static void slot_writable(struct udp_slot *slot)
 
 void udp_slot_await(struct udp_slot *slot, struct udp_session *session)
 {
+	slot->filled = true;
 	if (session->prev_blocked)
 		return;
-	session->next_blocked = slot->blocked;
-	session->prev_blocked = &slot->blocked;
-	if (slot->blocked)
-		slot->blocked->prev_blocked = &session->next_blocked;
-	slot->blocked = session;
+	session->next_blocked = NULL;
+	session->prev_blocked = slot->blocked_end;
+	*slot->blocked_end = session;
+	slot->blocked_end = &session->next_blocked;
 	slot_watch(slot);
+}
+
+void udp_slot_forget(struct udp_slot *slot, struct udp_session *session)
+{
+	if (!session->prev_blocked)
+		return;
+	*session->prev_blocked = session->next_blocked;
+	if (session->next_blocked)
+		session->next_blocked->prev_blocked = session->prev_blocked;
+	else
+		slot->blocked_end = session->prev_blocked;
+	session->prev_blocked = NULL;
 }
 
 static void on_slot(int fd, unsigned events, void *arg)
@@ -254,6 +283,7 @@ static int slot_open(struct udp_acceptor *acceptor, uint32_t number, struct cp_e
 	struct udp_slot *slot = &acceptor->slots[number];
 	struct cp_loop *loop = acceptor->worker->loop;
 	slot->acceptor = acceptor;
+	slot->blocked_end = &slot->blocked;
 	slot->fd = *endpoints_fd(&acceptor->listener->endpoints, cp_loop_index(loop), number);
 	slot->watch = cp_watch_new(loop, slot->fd, CP_READABLE, on_slot, slot, error);
 	return slot->watch ? CP_OK : (int)error->code;
@@ -261,12 +291,21 @@ static int slot_open(struct udp_acceptor *acceptor, uint32_t number, struct cp_e
 
 /* ---- Life ---------------------------------------------------------------------------------------------------- */
 
+/** From now on another worker may take what was sent to several. */
+static void release_shared(struct udp_acceptor *acceptor)
+{
+	unsigned own = cp_loop_index(acceptor->worker->loop) + 1;
+	atomic_compare_exchange_strong(&acceptor->listener->taker, &own, 0);
+}
+
 static void acceptor_free(struct udp_acceptor *acceptor)
 {
 	for (uint32_t i = 0; i < acceptor->slot_count; i++)
 		cp_watch_free(acceptor->slots[i].watch);
-	if (acceptor->worker)
+	if (acceptor->worker) {
+		release_shared(acceptor);
 		udp_worker_unref(acceptor->worker);
+	}
 	udp_table_deinit(&acceptor->peers);
 	udp_listener_unref(acceptor->listener);
 	free(acceptor);

@@ -17,7 +17,7 @@ struct udp_queued {
 static struct udp_queued *queued_new(struct udp_inbox *inbox, struct udp_worker *worker, const struct udp_slice *slice)
 {
 	if (inbox->count >= UDP_INBOX_MOST || inbox->bytes + slice->length > UDP_INBOX_BYTES ||
-		worker->queued + slice->length > UDP_QUEUED_BYTES)
+		worker->queued + sizeof(struct udp_queued) + slice->length > UDP_QUEUED_BYTES)
 		return NULL;
 	struct udp_queued *queued = malloc(sizeof(*queued) + slice->length);
 	if (!queued)
@@ -29,7 +29,7 @@ static struct udp_queued *queued_new(struct udp_inbox *inbox, struct udp_worker 
 	queued->size = slice->length;
 	inbox->count++;
 	inbox->bytes += queued->size;
-	worker->queued += queued->size;
+	worker->queued += sizeof(*queued) + queued->size;
 	return queued;
 }
 
@@ -55,7 +55,7 @@ static void drop_first(struct udp_inbox *inbox, struct udp_worker *worker)
 		inbox->now = inbox->first->slice;
 	inbox->count--;
 	inbox->bytes -= queued->size;
-	worker->queued -= queued->size;
+	worker->queued -= sizeof(*queued) + queued->size;
 	free(queued);
 }
 

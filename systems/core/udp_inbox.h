@@ -8,7 +8,7 @@
 enum {
 	UDP_INBOX_MOST = 64,                 /* reads of the socket that one inbox keeps … */
 	UDP_INBOX_BYTES = 256 * 1024,        /* … and their bytes */
-	UDP_QUEUED_BYTES = 64 * 1024 * 1024, /* of all inboxes of a worker */
+	UDP_QUEUED_BYTES = 64 * 1024 * 1024, /* of all inboxes of a worker, with what each read takes beside its bytes */
 };
 
 /** What is left of one read of the socket: one datagram, or several of `segment` bytes, the last of which may be

@@ -26,10 +26,29 @@ static bool is_wildcard(const struct cp_ip *ip)
 	return memcmp(ip->bytes, zero, ip->family == 4 ? 4 : 16) == 0;
 }
 
-/** A socket on all addresses tells which one was asked, so that the answer comes from there. */
+/** Whether several machines have it (broadcast, multicast). Which addresses are broadcast depends on the networks that
+ * the machine is in: the kernel refuses to connect to those who have not asked for that (SO_BROADCAST). */
+static bool is_shared(const struct cp_peer *local)
+{
+	struct socket_address address;
+	struct cp_peer to = {.ip = local->ip, .port = 9};
+	if (to.ip.family == 6)
+		return to.ip.bytes[0] == 0xff;
+	if (to.ip.bytes[0] >= 224)
+		return true;
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	socket_address_from_peer(&address, &to);
+	bool refused = connect(fd, socket_sockaddr(&address), address.length) < 0 && errno == EACCES;
+	close(fd);
+	return refused;
+}
+
+/** A socket that datagrams to several addresses come to tells which one was asked: the answer comes from there. */
 static int want_local(int fd, const struct cp_peer *local)
 {
-	if (!is_wildcard(&local->ip))
+	if (!is_wildcard(&local->ip) && !is_shared(local))
 		return 0;
 	return local->ip.family == 4 ? socket_set(fd, IPPROTO_IP, IP_PKTINFO, 1)
 								 : socket_set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);

@@ -99,15 +99,19 @@ static bool read_name(const struct msghdr *header, struct udp_key *key)
 	return key->port != 0; /* 0: "no answer wanted" (RFC 768), and none could be sent */
 }
 
-/** The address to answer from: that of the machine which the datagram came to, also if it was sent to several. */
-static void read_local(const struct cmsghdr *item, struct udp_key *key)
+/** The address to answer from: that of the machine which the datagram came to, also if it was sent to several. For
+ * those the kernel says so in IPv4 (`ipi_spec_dst`), and chooses one in IPv6. */
+static void read_local(const struct cmsghdr *item, struct udp_received *received)
 {
+	struct udp_key *key = &received->key;
 	if (item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_PKTINFO) {
 		const struct in_pktinfo *info = (const struct in_pktinfo *)CMSG_DATA(item);
 		memcpy(key->local, &info->ipi_spec_dst, sizeof(info->ipi_spec_dst));
+		received->shared = info->ipi_addr.s_addr != info->ipi_spec_dst.s_addr;
 	} else if (item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == IPV6_PKTINFO) {
 		const struct in6_pktinfo *info = (const struct in6_pktinfo *)CMSG_DATA(item);
-		if (IN6_IS_ADDR_MULTICAST(&info->ipi6_addr))
+		received->shared = IN6_IS_ADDR_MULTICAST(&info->ipi6_addr);
+		if (received->shared)
 			return;
 		memcpy(key->local, &info->ipi6_addr, sizeof(info->ipi6_addr));
 		if (IN6_IS_ADDR_LINKLOCAL(&info->ipi6_addr))
@@ -132,13 +136,14 @@ bool udp_received(const struct udp_worker *worker, int index, struct udp_receive
 	received->at = batch->vectors[index].iov_base;
 	received->length = batch->messages[index].msg_len;
 	received->segment = 0;
+	received->shared = false;
 	if (!read_name(header, &received->key))
 		return false;
 	for (struct cmsghdr *item = CMSG_FIRSTHDR(header); item; item = CMSG_NXTHDR(header, item)) {
 		unsigned segment = read_segment(item);
 		if (segment && segment < received->length)
 			received->segment = segment;
-		read_local(item, &received->key);
+		read_local(item, received);
 	}
 	return true;
 }

@@ -154,21 +154,26 @@ static bool is_full(int errnum)
 	return errnum == EAGAIN || errnum == EWOULDBLOCK;
 }
 
+static void lose(struct udp_worker *worker, struct udp_way *way, cp_counter counter, uint32_t datagrams)
+{
+	way->lost += datagrams;
+	udp_count(worker, counter, datagrams);
+}
+
 /** What is not sent is lost, unless the socket's buffer is full. @return CP_OK or CP_AGAIN */
-static int sent(struct udp_worker *worker, int errnum, uint32_t datagrams)
+static int sent(struct udp_worker *worker, struct udp_way *way, int errnum, uint32_t datagrams)
 {
 	if (is_full(errnum))
 		return CP_AGAIN;
 	if (errnum)
-		udp_count(worker, worker->counters.unsent, datagrams);
+		lose(worker, way, worker->counters.unsent, datagrams);
 	return CP_OK;
 }
 
 /* ---- Several datagrams --------------------------------------------------------------------------------------- */
 
 /** Several that lie behind each other, as single ones. @return how many were sent or lost; the others do not fit */
-static uint32_t send_singly(struct udp_worker *worker, const struct udp_way *way, const struct iovec *all,
-							unsigned segment)
+static uint32_t send_singly(struct udp_worker *worker, struct udp_way *way, const struct iovec *all, unsigned segment)
 {
 	struct mmsghdr messages[SEGMENTS_MOST];
 	struct iovec vectors[SEGMENTS_MOST];
@@ -191,7 +196,7 @@ static uint32_t send_singly(struct udp_worker *worker, const struct udp_way *way
 			again = false;
 			note_reported(worker);
 		} else if (errno != EINTR) {
-			udp_count(worker, worker->counters.unsent, 1);
+			lose(worker, way, worker->counters.unsent, 1);
 			done++;
 		}
 	}
@@ -205,8 +210,7 @@ static bool is_for_single(int errnum)
 }
 
 /** At most SEGMENTS_MOST that lie behind each other. @return as send_singly() */
-static uint32_t send_together(struct udp_worker *worker, const struct udp_way *way, const struct iovec *all,
-							  unsigned segment)
+static uint32_t send_together(struct udp_worker *worker, struct udp_way *way, const struct iovec *all, unsigned segment)
 {
 	struct outgoing out;
 	uint16_t size = (uint16_t)segment;
@@ -221,13 +225,12 @@ static uint32_t send_together(struct udp_worker *worker, const struct udp_way *w
 		*way->no_segments = errnum == EIO || errnum == ENOPROTOOPT;
 		return send_singly(worker, way, all, segment);
 	}
-	return sent(worker, errnum, count) == CP_AGAIN ? 0 : count;
+	return sent(worker, way, errnum, count) == CP_AGAIN ? 0 : count;
 }
 
 /** Several that lie behind each other, in as few calls as can be. If only the first of them fit, the others are lost:
  * a write takes all or nothing. */
-static int send_segments(struct udp_worker *worker, const struct udp_way *way, const struct iovec *all,
-						 unsigned segment)
+static int send_segments(struct udp_worker *worker, struct udp_way *way, const struct iovec *all, unsigned segment)
 {
 	uint32_t most = UDP_LONGEST / segment, count = udp_datagrams(all->iov_len, segment), done = 0;
 	most = most < 1 ? 1 : most > SEGMENTS_MOST ? SEGMENTS_MOST : most;
@@ -244,7 +247,7 @@ static int send_segments(struct udp_worker *worker, const struct udp_way *way, c
 	}
 	if (done == 0)
 		return CP_AGAIN;
-	udp_count(worker, worker->counters.unsent, count - done);
+	lose(worker, way, worker->counters.unsent, count - done);
 	return CP_OK;
 }
 
@@ -268,7 +271,7 @@ size_t udp_length(const struct iovec *vec, int count)
 	return length;
 }
 
-int udp_send(struct udp_worker *worker, const struct udp_way *way, const struct iovec *vec, int count, unsigned segment)
+int udp_send(struct udp_worker *worker, struct udp_way *way, const struct iovec *vec, int count, unsigned segment)
 {
 	struct iovec all;
 	size_t length = udp_length(vec, count);
@@ -276,13 +279,13 @@ int udp_send(struct udp_worker *worker, const struct udp_way *way, const struct 
 		struct outgoing out;
 		outgoing_init(&out, way->key);
 		struct msghdr header = header_of(&out, vec, count);
-		return sent(worker, send_message(worker, way, &header), 1);
+		return sent(worker, way, send_message(worker, way, &header), 1);
 	}
 	if (count == 1)
 		return send_segments(worker, way, vec, segment);
 	if (flatten(worker, vec, count, &all))
 		return send_segments(worker, way, &all, segment);
-	udp_count(worker, worker->counters.dropped, udp_datagrams(length, segment));
+	lose(worker, way, worker->counters.dropped, udp_datagrams(length, segment));
 	return CP_OK;
 }
 
@@ -298,16 +301,16 @@ static void message_add(struct udp_message *message, const struct iovec *vec, in
 	}
 }
 
-static int message_send(struct udp_worker *worker, const struct udp_way *way, struct udp_message *message)
+static int message_send(struct udp_worker *worker, struct udp_way *way, struct udp_message *message)
 {
 	struct iovec all = {message->bytes, message->length};
 	if (message->length <= UDP_LONGEST)
 		return udp_send(worker, way, &all, 1, 0);
-	udp_count(worker, worker->counters.unsent, 1);
+	lose(worker, way, worker->counters.unsent, 1);
 	return CP_OK;
 }
 
-static ssize_t write_piece(struct udp_worker *worker, const struct udp_way *way, struct udp_message **message,
+static ssize_t write_piece(struct udp_worker *worker, struct udp_way *way, struct udp_message **message,
 						   const struct iovec *vec, int count, unsigned flags)
 {
 	struct udp_message *m = *message;
@@ -330,8 +333,8 @@ static ssize_t write_piece(struct udp_worker *worker, const struct udp_way *way,
 	return (ssize_t)udp_length(vec, count);
 }
 
-ssize_t udp_write(struct udp_worker *worker, const struct udp_way *way, struct udp_message **message,
-				  const struct iovec *vec, int count, unsigned flags)
+ssize_t udp_write(struct udp_worker *worker, struct udp_way *way, struct udp_message **message, const struct iovec *vec,
+				  int count, unsigned flags)
 {
 	if (*message || flags & CP_WRITE_MORE)
 		return write_piece(worker, way, message, vec, count, flags);

@@ -33,14 +33,9 @@ struct udp_session *udp_session_new(struct udp_acceptor *acceptor, const struct 
 
 /* ---- End ----------------------------------------------------------------------------------------------------- */
 
-static void session_unblock(struct udp_session *session)
+static struct udp_slot *slot_of(const struct udp_session *session)
 {
-	if (!session->prev_blocked)
-		return;
-	*session->prev_blocked = session->next_blocked;
-	if (session->next_blocked)
-		session->next_blocked->prev_blocked = session->prev_blocked;
-	session->prev_blocked = NULL;
+	return &session->acceptor->slots[session->entry.key.slot];
 }
 
 static void session_free(struct udp_session *session)
@@ -53,7 +48,7 @@ void udp_session_drop(struct udp_session *session)
 {
 	struct udp_acceptor *acceptor = session->acceptor;
 	udp_table_remove(&acceptor->peers, &session->entry);
-	session_unblock(session);
+	udp_slot_forget(slot_of(session), session);
 	if (acceptor->lent == session)
 		acceptor->lent = NULL;
 	udp_inbox_clear(&session->inbox, acceptor->worker);
@@ -64,7 +59,8 @@ void udp_session_drop(struct udp_session *session)
 	udp_acceptor_unref(acceptor);
 }
 
-/** Whether the next datagram would only come to the same end. */
+/** Whether nothing could be delivered, so that the next datagram would only come to the same end. A target that was
+ * there and has ended badly may have taken some, and may be there again. */
 static bool is_refusal(enum cp_cause cause)
 {
 	switch (cause) {
@@ -81,9 +77,6 @@ static bool is_refusal(enum cp_cause cause)
 	case CP_CAUSE_SOURCE_LIMIT:
 	case CP_CAUSE_SOURCE_RATE:
 	case CP_CAUSE_NO_RESOURCES:
-	case CP_CAUSE_CLIENT_PROTOCOL:
-	case CP_CAUSE_TARGET_PROTOCOL:
-	case CP_CAUSE_TARGET_RESET:
 	case CP_CAUSE_MALFORMED_PREAMBLE:
 	case CP_CAUSE_HANDSHAKE_TIMEOUT:
 		return true;
@@ -91,6 +84,9 @@ static bool is_refusal(enum cp_cause cause)
 	case CP_CAUSE_DONE:
 	case CP_CAUSE_CLIENT_RESET:
 	case CP_CAUSE_CLIENT_GONE:
+	case CP_CAUSE_CLIENT_PROTOCOL:
+	case CP_CAUSE_TARGET_RESET:
+	case CP_CAUSE_TARGET_PROTOCOL:
 	case CP_CAUSE_IDLE_TIMEOUT:
 	case CP_CAUSE_HALF_CLOSE_TIMEOUT:
 	case CP_CAUSE_REROUTED:
@@ -110,7 +106,9 @@ static void session_close(struct cp_stream *stream, enum cp_cause cause)
 	struct udp_entry peer = session->entry;
 	acceptor->users++;
 	udp_session_drop(session);
-	if (refused)
+	if (refused && cause == CP_CAUSE_SESSION_LIMIT)
+		udp_acceptor_hold_off(acceptor);
+	else if (refused)
 		udp_acceptor_refuse(acceptor, &peer);
 	udp_acceptor_unref(acceptor);
 }
@@ -209,7 +207,7 @@ static ssize_t session_write(struct cp_stream *stream, const struct iovec *vec, 
 {
 	struct udp_session *session = session_of(stream);
 	struct udp_worker *worker = worker_of(session);
-	struct udp_slot *slot = &session->acceptor->slots[session->entry.key.slot];
+	struct udp_slot *slot = slot_of(session);
 	struct udp_way way = {.fd = slot->fd, .no_segments = &slot->no_segments, .key = &session->entry.key};
 	if (session->over)
 		return (ssize_t)udp_length(vec, count); /* too late for anybody */
@@ -218,9 +216,9 @@ static ssize_t session_write(struct cp_stream *stream, const struct iovec *vec, 
 		udp_slot_await(slot, session);
 	if (put < 0 || flags & CP_WRITE_MORE)
 		return put;
-	uint32_t datagrams = udp_datagrams((size_t)put, CP_SEGMENTS_SIZE(flags));
-	udp_count(worker, worker->counters.out, datagrams);
-	session->answers += datagrams;
+	uint32_t sent = udp_datagrams((size_t)put, CP_SEGMENTS_SIZE(flags)) - way.lost;
+	udp_count(worker, worker->counters.out, sent);
+	session->answers += sent;
 	if (is_answered(session))
 		end(session);
 	return put;
@@ -245,7 +243,7 @@ static void session_await(struct cp_stream *stream, unsigned events)
 			call_later(session);
 	}
 	if (events & CP_WRITABLE)
-		udp_slot_await(&session->acceptor->slots[session->entry.key.slot], session);
+		udp_slot_await(slot_of(session), session);
 }
 
 static const struct cp_stream_ops session_ops = {

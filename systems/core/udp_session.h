@@ -22,6 +22,7 @@ enum {
 	UDP_WAITING_MOST = 256,  /* sessions of an acceptor that wait for `accept` */
 	UDP_REFUSED_MOST = 4096, /* refused peers that an acceptor remembers … */
 	UDP_REFUSED_MS = 1000,   /* … and for how long */
+	UDP_HOLD_OFF_MS = 100,   /* for which no session begins after one that was over the limit of all */
 };
 
 /* ---- Listener: udp_listen.c ----------------------------------------------------------------------------------- */
@@ -32,6 +33,7 @@ struct udp_listener {
 	char *name;
 	struct udp_options options; /* that the sockets were bound with */
 	atomic_uint users;          /* the address that is bound, and acceptors */
+	atomic_uint taker;          /* 1 + the worker that takes what was sent to several; 0: none has it yet */
 };
 
 void udp_listener_unref(struct udp_listener *listener);
@@ -46,8 +48,9 @@ struct udp_slot {
 	struct cp_watch *watch;
 	int fd;
 	bool no_segments;
-	uint8_t singles, calm;       /* batches of one datagram in a row; reads left of single ones */
-	struct udp_session *blocked; /* wait until it is writable */
+	bool filled;                                /* somebody had to wait since it was last writable */
+	uint8_t singles, calm;                      /* batches of one datagram in a row; reads left of single ones */
+	struct udp_session *blocked, **blocked_end; /* wait until it is writable, the longest first */
 };
 
 /** A peer whose session was refused: what it sends is dropped for a while. */
@@ -73,6 +76,7 @@ struct udp_acceptor {
 	struct udp_refused *refused, **refused_end; /* the oldest first */
 	uint32_t refused_count;
 	struct cp_timer refused_timer;
+	uint64_t full_until;        /* cp_loop_now(): no session begins before that */
 	struct udp_options options; /* that its sockets have, and new sessions */
 	uint32_t slot_count;
 	struct udp_slot slots[ENDPOINTS_MAX];
@@ -89,8 +93,13 @@ void udp_accept_tune(struct cp_acceptor *base, const struct cp_address *address)
 void udp_acceptor_unref(struct udp_acceptor *acceptor);
 /** Drop what this peer sends, for a while. */
 void udp_acceptor_refuse(struct udp_acceptor *acceptor, const struct udp_entry *peer);
-/** Tell `session` when the socket can be written. */
+/** There are as many sessions as there may be: begin none for a while. Remembering each peer would not help against a
+ * flood that comes from ever new ones. */
+void udp_acceptor_hold_off(struct udp_acceptor *acceptor);
+/** Tell `session` when the socket can be written, behind those who wait already. */
 void udp_slot_await(struct udp_slot *slot, struct udp_session *session);
+/** It does not want to be told. Allowed for one that does not wait. */
+void udp_slot_forget(struct udp_slot *slot, struct udp_session *session);
 
 /* ---- Session: udp_session.c ------------------------------------------------------------------------------------ */
 

@@ -44,6 +44,7 @@ struct udp_received {
 	const char *at;
 	size_t length;
 	unsigned segment; /* as in struct udp_slice */
+	bool shared;      /* sent to several (broadcast, multicast): every socket of the address has got it */
 	struct udp_key key;
 };
 
@@ -67,13 +68,13 @@ struct udp_way {
 	int fd;
 	bool *no_segments;         /* the socket's: set when it turns out that it cannot send several at once */
 	const struct udp_key *key; /* NULL: the socket is connected */
+	uint32_t lost;             /* of what was taken: datagrams that were not sent; added to */
 };
 
 /** Send one datagram, or several of `segment` bytes each. What the kernel does not want is lost, as the network might
- * lose it, and counted.
+ * lose it, and counted, also in `way`.
  * @return CP_OK; CP_AGAIN: nothing was sent, the socket's buffer is full */
-int udp_send(struct udp_worker *worker, const struct udp_way *way, const struct iovec *vec, int count,
-			 unsigned segment);
+int udp_send(struct udp_worker *worker, struct udp_way *way, const struct iovec *vec, int count, unsigned segment);
 
 /** The bytes of vectors. */
 size_t udp_length(const struct iovec *vec, int count);
@@ -89,7 +90,7 @@ struct udp_message {
 /** cp_stream_ops.write for a datagram or several, whole or in pieces.
  * @param message  the stream's: NULL while none is under way
  * @return bytes taken, or CP_AGAIN, CP_ENOMEM */
-ssize_t udp_write(struct udp_worker *worker, const struct udp_way *way, struct udp_message **message,
-				  const struct iovec *vec, int count, unsigned flags);
+ssize_t udp_write(struct udp_worker *worker, struct udp_way *way, struct udp_message **message, const struct iovec *vec,
+				  int count, unsigned flags);
 
 #endif

@@ -89,9 +89,9 @@ static char *answer_headers(const struct ws_options *options, const char *protoc
 	return headers;
 }
 
-/** Hand the connection over to libwebsockets, which answers. @param fd  taken */
+/** Hand the connection over to libwebsockets, which answers. @param fd  taken  @param headers  see answer_headers() */
 static int hand_over(const struct accepting *a, const struct head *head, const struct ws_options *options,
-					 const char *protocol, int fd)
+					 const char *protocol, const char *headers, int fd)
 {
 	struct cp_open *open = a->open;
 	struct ws_behaviour behaviour = {
@@ -102,10 +102,8 @@ static int hand_over(const struct accepting *a, const struct head *head, const s
 		.message_most = options->message_most,
 	};
 	struct ws_text extensions = behaviour.deflate ? head->upgrade.extensions : (struct ws_text){NULL, 0};
-	char *headers = answer_headers(options, protocol);
 	open->stream =
 		ws_accept(open->loop, fd, &head->upgrade.key, headers, &extensions, &behaviour, a->part->core, &open->error);
-	free(headers);
 	return open->stream ? CP_OK : (int)open->error.code;
 }
 
@@ -120,9 +118,12 @@ static int become(const struct accepting *a, struct head *head)
 	if (open->request)
 		ws_facts_add(open->request, &head->upgrade, options, protocol);
 	size_t used = head->upgrade.length;
-	int fd = ws_descriptor(open, a->part->core, head->bytes + used, head->length - used);
+	char *headers = answer_headers(options, protocol);
+	int fd = headers ? ws_descriptor(open, a->part->core, head->bytes + used, head->length - used) : -1;
+	int result = fd >= 0 ? hand_over(a, head, options, protocol, headers, fd) : CP_OK;
+	free(headers);
 	if (fd >= 0)
-		return hand_over(a, head, options, protocol, fd);
+		return result;
 	refused(&head->refusal, 503, "out of file descriptors or memory");
 	return ws_refuse(open, &head->refusal);
 }

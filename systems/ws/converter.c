@@ -17,7 +17,7 @@ struct asking {
 	struct cp_arena *arena; /* holds `request`, until it was sent */
 	struct ws_request request;
 	struct ws_behaviour behaviour;
-	int fd;
+	int fd;                           /* -1: ws_connect() has taken it */
 	struct ws_connecting *connecting; /* NULL: not asked yet */
 };
 
@@ -123,7 +123,9 @@ static void on_deferred(struct cp_deferred *deferred)
 		asking_free(a);
 		return;
 	}
-	int result = ws_connect(a->open->loop, a->fd, &a->request, &a->behaviour, a->part->core, on_connected, a,
+	int fd = a->fd;
+	a->fd = -1;
+	int result = ws_connect(a->open->loop, fd, &a->request, &a->behaviour, a->part->core, on_connected, a,
 							&a->connecting, &error);
 	if (result != CP_AGAIN) {
 		error.code = (enum cp_err)result;

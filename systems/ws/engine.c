@@ -31,7 +31,6 @@ enum {
 	HANDSHAKE_S = 3600, /* libwebsockets' own patience with handshakes: time is kept by who asks for one */
 	BLOCKS_MOST = 8,
 	BLOCK_LEAST = 65536,
-	BACKLOG = 128,
 	RECEIVE_ROOM = LWS_PRE + 256,
 	SOCKET_PARTS = 2, /* so that a connection may have four: a client's over TLS with the pair that bridge.c makes, a
 						 target's */
@@ -183,7 +182,9 @@ int engine_check_free(int fd, struct cp_error *error)
  * It also must not be given the real one earlier: when it cannot send its request it frees the connection, and uses it
  * afterwards.
  *
- * The address is an abstract one that the kernel chooses. Other processes may connect to it: they are dropped. */
+ * The address is an abstract one that the kernel chooses, which everybody on the machine can see and connect to. So
+ * there is a socket for each connect, for the microseconds that it takes: nobody has the time to fill its queue, and
+ * whatever goes wrong leaves nothing behind that the next connect would take for its own. Who does come is dropped. */
 
 static int listener_open(struct ws_engine *engine)
 {
@@ -191,11 +192,30 @@ static int listener_open(struct ws_engine *engine)
 	socklen_t length = sizeof(name);
 	engine->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (engine->listener < 0 || bind(engine->listener, (struct sockaddr *)&name, sizeof(name.sun_family)) < 0 ||
-		listen(engine->listener, BACKLOG) < 0 || getsockname(engine->listener, (struct sockaddr *)&name, &length) < 0)
+		listen(engine->listener, SOMAXCONN) < 0 || getsockname(engine->listener, (struct sockaddr *)&name, &length) < 0)
 		return -1;
 	snprintf(engine->address, sizeof(engine->address), "+@%.*s",
 			 (int)(length - offsetof(struct sockaddr_un, sun_path)) - 1, name.sun_path + 1);
 	return 0;
+}
+
+void engine_unlisten(struct ws_engine *engine)
+{
+	if (engine->listener >= 0)
+		close(engine->listener);
+	engine->listener = -1;
+}
+
+int engine_listen(struct ws_engine *engine, struct cp_error *error)
+{
+	int result = CP_OK;
+	if (listener_open(engine) < 0)
+		result = cp_error_set(error, cp_err_from_errno(errno), NULL, "cannot make a unix socket: %s", strerror(errno));
+	else
+		result = engine_check_free(engine->listener, error);
+	if (result != CP_OK)
+		engine_unlisten(engine);
+	return result;
 }
 
 /** @return the other end of what this process has connected to the listener, or -1 */
@@ -218,7 +238,6 @@ int engine_replace(struct ws_engine *engine, struct lws *wsi, int fd, char *sent
 	ssize_t got = other >= 0 ? recv(other, sent, room - 1, 0) : -1;
 	int result = got < 0 || dup3(fd, lws_get_socket_fd(wsi), O_CLOEXEC) < 0 ? cp_err_from_errno(errno) : CP_OK;
 	sent[got > 0 ? got : 0] = '\0';
-	close(fd);
 	if (other >= 0)
 		close(other);
 	return result;
@@ -254,6 +273,11 @@ static struct lws_vhost *vhost_new(struct ws_engine *engine, const char *name, i
 		.retry_and_idle_policy = &no_pings,
 		.alpn = "http/1.1",
 		.extensions = deflate_extensions,
+		/* Without these it takes $http_proxy and $socks_proxy for its connections to itself. */
+		.http_proxy_address = ":0",
+#ifdef LWS_WITH_SOCKS5
+		.socks_proxy_address = ":0",
+#endif
 	};
 	return lws_create_vhost(engine->context, &info);
 }
@@ -264,8 +288,6 @@ static void engine_destroy(struct ws_engine *engine)
 		lws_context_destroy(engine->context);
 	evlib_free(engine->evlib);
 	free(engine->scratch);
-	if (engine->listener >= 0)
-		close(engine->listener);
 	*engine = (struct ws_engine){.listener = -1};
 }
 
@@ -308,8 +330,6 @@ static int engine_create(struct ws_engine *engine, struct cp_error *error)
 	*engine = (struct ws_engine){.listener = -1, .evlib = evlib_new(), .scratch = malloc(LWS_PRE + ENGINE_SCRATCH)};
 	if (!engine->evlib || !engine->scratch)
 		return cp_error_set(error, CP_ENOMEM, NULL, "out of memory");
-	if (listener_open(engine) < 0)
-		return cp_error_set(error, cp_err_from_errno(errno), NULL, "cannot make a unix socket: %s", strerror(errno));
 	return context_create(engine, error);
 }
 

@@ -24,7 +24,7 @@ struct ws_engine {
 	unsigned char *scratch; /* LWS_PRE + ENGINE_SCRATCH: what is being sent */
 	struct ws_stream
 		*opening;     /* whose connection is being handed to libwebsockets, which calls back about it at once */
-	int listener;     /* see engine_replace() */
+	int listener;     /* see engine_listen(); -1: none */
 	char address[16]; /* libwebsockets' word for it */
 	uint32_t users;
 };
@@ -42,9 +42,13 @@ struct ws_engine *engine_of_wsi(struct lws *wsi);
 int engine_lower(int fd, struct cp_error *error);
 /** Whether the next descriptor that is made will be one that libwebsockets takes. @param fd  any that is open */
 int engine_check_free(int fd, struct cp_error *error);
+/** Make a socket that libwebsockets is to connect to, at engine->address: until engine_unlisten(), soon.
+ * @return CP_OK, or an error with `error` filled: there is none */
+int engine_listen(struct ws_engine *engine, struct cp_error *error);
+void engine_unlisten(struct ws_engine *engine);
 /** Put a connected descriptor in the place of the one that libwebsockets has just connected to engine->address, and
- * take what it has sent there. Takes `fd`.
- * @param sent  `room` bytes, with a 0 behind what came  @return CP_OK or an error */
+ * take what it has sent there. `fd` stays open besides.
+ * @param sent  `room` bytes, with a 0 behind what came  @return CP_OK or an error; CP_AGAIN: it is not connected */
 int engine_replace(struct ws_engine *engine, struct lws *wsi, int fd, char *sent, size_t room);
 
 /** What libwebsockets calls back with, for all its connections (stream.c). */

@@ -1,8 +1,9 @@
 /* Facts: what a request says about its client, for routers.
  *
  *     host            of the Host field: in lower case, without its port; an IPv6 address in brackets
- *     path, method    of the request, the path without its query and as it was sent; as sniff.h has them, so that
- *                     conditions on them do not wait for bytes of what is inside the websocket
+ *     path, method    of the request, the path without its query, in the one way of writing that addresses have
+ *                     (path.c); under sniff.h's names, so that conditions on them do not wait for bytes of what is
+ *                     inside the websocket
  *     query           what is behind the "?"; null: none
  *     origin          of the Origin field; null: none, so it is hardly a browser
  *     subprotocol     that was agreed on; null: none
@@ -19,6 +20,13 @@ static void set_text(struct cp_request *request, const char *name, struct ws_tex
 	bool good = text.at && cp_utf8_valid(text.at, text.length) && !memchr(text.at, '\0', text.length);
 	struct cp_value value = good ? cp_string(text.at, text.length) : cp_null();
 	cp_request_set_fact(request, name, &value);
+}
+
+/** As the address's path, so that what a condition allows is what a template then asks for. */
+static void set_path(struct cp_request *request, struct ws_text path)
+{
+	char *text = cp_arena_alloc(cp_request_arena(request), path.length + 1);
+	set_text(request, "path", (struct ws_text){text, ws_path_read(path.at, path.length, text)});
 }
 
 /* ---- Host --------------------------------------------------------------------------------------------------- */
@@ -156,7 +164,7 @@ void ws_facts_add(struct cp_request *request, const struct ws_upgrade *upgrade, 
 				  const char *protocol)
 {
 	set_host(request, upgrade->host);
-	set_text(request, "path", upgrade->path);
+	set_path(request, upgrade->path);
 	set_text(request, "method", upgrade->method);
 	set_text(request, "query", upgrade->query);
 	set_text(request, "origin", upgrade->origin);

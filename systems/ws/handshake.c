@@ -217,70 +217,79 @@ static struct lws *start_connecting(struct ws_stream *s, const struct ws_request
 }
 
 /** Send our request with the key of libwebsockets' own. A connection that is new takes it whole. */
-static int send_request(struct ws_stream *s, const char *theirs)
+static int send_request(const struct ws_stream *s, const char *request, const char *theirs)
 {
 	static const char field[] = "\r\nSec-WebSocket-Key: ";
 	const char *key = strstr(theirs, field);
 	char *text;
 	if (!key || strlen(key) < sizeof(field) + WS_KEY_LENGTH)
 		return CP_EIO;
-	int length =
-		asprintf(&text, "%s%.*s\r\n\r\n", s->connecting->request, (int)sizeof(field) - 1 - 2 + WS_KEY_LENGTH, key + 2);
+	int length = asprintf(&text, "%s%.*s\r\n\r\n", request, (int)sizeof(field) - 1 - 2 + WS_KEY_LENGTH, key + 2);
 	if (length < 0)
 		return CP_ENOMEM;
 	ssize_t put = send(lws_get_socket_fd(s->wsi), text, (size_t)length, MSG_NOSIGNAL);
 	int result = put == length ? CP_OK : put < 0 ? cp_err_from_errno(errno) : CP_EIO;
 	free(text);
-	return result == CP_AGAIN ? CP_EIO : result;
+	return result;
 }
 
-static int ask(struct ws_stream *s, int fd, const struct ws_request *request)
+/** @return CP_OK, or an error: CP_AGAIN is one, too */
+static int ask_through(struct ws_stream *s, int fd, const struct ws_request *request, const char *text)
 {
 	char sent[2048];
 	if (!start_connecting(s, request)) {
 		s->wsi = NULL;
-		close(fd);
 		return CP_EIO;
 	}
 	int result = engine_replace(s->engine, s->wsi, fd, sent, sizeof(sent));
 	if (result != CP_OK)
 		return result;
 	evlib_peek(s->engine->evlib, lws_get_socket_fd(s->wsi), on_first_bytes, s);
-	return send_request(s, sent);
+	return send_request(s, text, sent);
+}
+
+/** @param fd  taken, in any case  @return CP_OK, or another code than CP_AGAIN with `error` filled */
+static int ask(struct ws_stream *s, int fd, const struct ws_request *request, const char *text, struct cp_error *error)
+{
+	int result = engine_listen(s->engine, error);
+	if (result == CP_OK) {
+		result = ask_through(s, fd, request, text);
+		engine_unlisten(s->engine);
+		evlib_kick(s->engine->evlib);
+		if (result != CP_OK)
+			result = cp_error_set(error, result == CP_AGAIN ? CP_EIO : (enum cp_err)result, NULL,
+								  "a websocket cannot be asked for: libwebsockets did not connect: %s",
+								  cp_err_text((enum cp_err)result));
+	}
+	close(fd);
+	return result;
 }
 
 int ws_connect(struct cp_loop *loop, int fd, const struct ws_request *request, const struct ws_behaviour *behaviour,
 			   struct cp_system *owner, ws_connected *done, void *arg, struct ws_connecting **out,
 			   struct cp_error *error)
 {
-	int room = engine_check_free(fd, error);
-	if (room != CP_OK) {
-		close(fd);
-		return room;
-	}
 	struct ws_stream *s = begin(loop, fd, behaviour, owner, error);
 	if (!s)
 		return error ? (int)error->code : CP_ENOMEM;
 	s->connects = true;
 	if (behaviour->deflate)
 		s->deflate = deflate_new();
-	struct ws_connecting *c = s->connecting = connecting_new(s, request, done, arg);
+	struct ws_connecting *c = connecting_new(s, request, done, arg);
 	if (!c) {
 		close(fd);
 		give_up(s);
 		return cp_error_set(error, CP_ENOMEM, NULL, "out of memory");
 	}
-	int result = ask(s, fd, request);
-	evlib_kick(s->engine->evlib);
+	/* Until it is asked, `c` is not the stream's: libwebsockets' callbacks about what fails at once tell nobody. */
+	int result = ask(s, fd, request, c->request, error);
 	if (result == CP_OK) {
-		*out = c;
+		s->connecting = *out = c;
 		return CP_AGAIN;
 	}
-	s->connecting = NULL;
 	connecting_free(c);
 	give_up(s);
-	return cp_error_set(error, (enum cp_err)result, NULL, "a websocket cannot be asked for: %s",
-						cp_err_text((enum cp_err)result));
+	return result;
 }
 
 void ws_connect_cancel(struct ws_connecting *c)

@@ -134,13 +134,21 @@ static const char *read_subprotocol(const struct settings_reading *reading, cons
 	return NULL;
 }
 
+/** Facts that mean something else than what a client writes into a field. */
+static bool is_other_fact(const char *name)
+{
+	static const char *const others[] = {"alpn",  "forwarded_for", "host", "method",      "origin",    "path",
+										 "proto", "query",         "sni",  "subprotocol", "user_agent"};
+	return has_text(others, sizeof(others) / sizeof(others[0]), name) || strncmp(name, "tls_", 4) == 0 ||
+		   strncmp(name, "proxy_", 6) == 0;
+}
+
 static const char *read_fact(const struct settings_reading *reading, const struct cp_settings *value, const char *text)
 {
-	static const char *const others[] = {"host", "method", "origin", "path", "query", "subprotocol"};
 	const char *name = lower(reading->arena, text, strlen(text));
 	if (!grammar_is_token(text_of(text)))
 		cp_settings_error(value, "expected the name of a field such as \"cookie\", found \"%s\"", text);
-	else if (has_text(others, sizeof(others) / sizeof(others[0]), name))
+	else if (is_other_fact(name))
 		cp_settings_error(value, "\"%s\" is not to be set: there is a fact of that name", text);
 	else
 		return name;

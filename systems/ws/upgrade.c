@@ -266,6 +266,33 @@ static bool escapes_are_whole(struct ws_text path)
 	return true;
 }
 
+static int hex_value(char c)
+{
+	return is_digit(c) ? c - '0' : (c | 0x20) - 'a' + 10;
+}
+
+/** Whether a segment is "." or "..", written in any way. Clients take these out before they send a path (RFC 3986,
+ * 5.2.4); what is left of them is for who decodes it later than whoever allowed it. So an escaped "/" ends a segment,
+ * too, and a "\\". @param path  its escapes are whole */
+static bool has_dot_segment(struct ws_text path)
+{
+	const char *end = path.at + path.length;
+	size_t dots = 0, length = 0;
+	for (const char *at = path.at; at <= end; at++) {
+		char c = at < end ? *at : '/';
+		if (c == '%') {
+			c = (char)(hex_value(at[1]) << 4 | hex_value(at[2]));
+			at += 2;
+		}
+		bool ends = c == '/' || c == '\\';
+		if (ends && dots == length && (dots == 1 || dots == 2))
+			return true;
+		length = ends ? 0 : length + 1;
+		dots = ends ? 0 : dots + (c == '.');
+	}
+	return false;
+}
+
 /** Split an absolute target (RFC 9112, 3.2.2). Queries and paths end the host. @return false: it is none */
 static bool take_authority(struct ws_text *target, struct ws_text *authority)
 {
@@ -311,6 +338,8 @@ static bool judge_target(struct reading *r)
 		upgrade->path = grammar_text("/", 1);
 	if (!escapes_are_whole(upgrade->path))
 		return refuse(r->refusal, 400, "a broken % in the path");
+	if (has_dot_segment(upgrade->path))
+		return refuse(r->refusal, 400, "\".\" or \"..\" in the path");
 	return !authority.at || judge_named_host(r, authority);
 }
 
