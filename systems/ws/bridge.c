@@ -11,20 +11,31 @@
  *        └──── error ──────┘  (a break: both sides are closed when what is kept is delivered)
  *
  * A break of the stream below is an end of file for whoever has the far end: sockets of a pair know no resets. Who has
- * the far end closes it all at once, so when the near side has ended the stream below has CLOSING_MS to end, too. */
+ * the far end closes it all at once, so when the near side has ended the stream below has CLOSING_MS to end, too.
+ *
+ * While bytes are kept for a stream below that takes nothing, nobody reads the near end, and its end would not be seen.
+ * So it is looked for; and when the far end is gone the stream below has to take something every STALLED_MS, or
+ * BROKEN_MS if it has ended itself: then there may be nobody any more. A websocket that is broken off says so
+ * (ws_bridge_break()), and nothing is waited for. */
 #include "ws.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
 	PIECE = 32768,
 	PIECES_MOST = 8, /* of one direction in a row, before others have their turn */
+	LOOK_MS = 500, /* how often it is looked whether … */
 	CLOSING_MS = 5000,
+	STALLED_MS = 10000,
+	BROKEN_MS = 1000,
+	BUCKETS = 256,
 };
 
 enum flow_state {
@@ -39,6 +50,7 @@ struct flow {
 	enum flow_state state;
 	bool broken; /* the source has not ended in order */
 	bool wants;  /* it could have gone on, and did not for the others' sake */
+	bool moved;  /* its sink has taken something since the bridge's timer was started */
 	char *kept;  /* what the sink has not taken; NULL: nothing */
 	size_t start, length;
 };
@@ -50,9 +62,41 @@ struct bridge {
 	struct cp_system *owner;
 	struct cp_deferred deferred; /* goes on; frees */
 	struct cp_timer timer;
-	bool broken; /* a side has broken: the stream below will be reset */
+	int near_fd;           /* of the near end, whose it is */
+	ino_t far;             /* the far end's socket, whatever number its descriptor has by now */
+	struct bridge **place; /* among those of its bucket */
+	struct bridge *next;
+	unsigned waited; /* milliseconds that nothing went down, since the far end was seen to be gone */
+	bool cut;        /* the websocket is broken off */
+	bool broken;     /* a side has broken: the stream below will be reset */
 	bool closed; /* only the memory is left, until `deferred` has run */
 };
+
+/* The bridges of this thread, by their far ends: whoever has one of those has no bridge, only a descriptor. */
+static __thread struct bridge *buckets[BUCKETS];
+
+static void bridge_list(struct bridge *b, int far)
+{
+	struct stat info;
+	if (fstat(far, &info) < 0)
+		return;
+	b->far = info.st_ino;
+	b->place = &buckets[b->far % BUCKETS];
+	b->next = *b->place;
+	if (b->next)
+		b->next->place = &b->next;
+	*b->place = b;
+}
+
+static void bridge_unlist(struct bridge *b)
+{
+	if (!b->place)
+		return;
+	*b->place = b->next;
+	if (b->next)
+		b->next->place = b->place;
+	b->place = NULL;
+}
 
 /* ---- The end ------------------------------------------------------------------------------------------------ */
 
@@ -70,17 +114,13 @@ static void bridge_free(struct bridge *b)
 static void bridge_close(struct bridge *b)
 {
 	struct cp_stream *lower = b->flow[UP].source, *near = b->flow[UP].sink;
+	bridge_unlist(b);
 	cp_timer_stop(&b->timer);
 	cp_stream_close(near, CP_CAUSE_DONE);
 	cp_stream_close(lower, b->broken ? CP_CAUSE_TARGET_RESET : CP_CAUSE_DONE);
 	b->closed = true;
 	if (!b->deferred.queued)
 		bridge_free(b);
-}
-
-static void on_timer(struct cp_timer *timer)
-{
-	bridge_close((struct bridge *)((char *)timer - offsetof(struct bridge, timer)));
 }
 
 /* ---- One direction ------------------------------------------------------------------------------------------ */
@@ -111,6 +151,7 @@ static ssize_t flow_write(struct flow *f, const char *bytes, size_t length)
 		if (taken < 0)
 			return taken;
 		put += (size_t)taken;
+		f->moved = true;
 		if ((size_t)taken < vec.iov_len)
 			break; /* armed */
 	}
@@ -203,6 +244,12 @@ static bool is_over(const struct bridge *b)
 	return broken || (up->state == FLOW_ENDED && down->state == FLOW_ENDED);
 }
 
+static void look_later(struct bridge *b)
+{
+	b->flow[DOWN].moved = false;
+	cp_timer_start(&b->timer, LOOK_MS);
+}
+
 /** Some direction has moved: see what is to be done about it. The bridge may be gone when this returns. */
 static void bridge_look(struct bridge *b)
 {
@@ -213,8 +260,42 @@ static void bridge_look(struct bridge *b)
 	}
 	if (b->flow[UP].wants || b->flow[DOWN].wants)
 		cp_defer(b->flow[UP].source->loop, &b->deferred, on_deferred);
-	if (b->flow[DOWN].state == FLOW_ENDED && !cp_timer_running(&b->timer))
-		cp_timer_start(&b->timer, CLOSING_MS);
+	if ((b->flow[DOWN].state == FLOW_ENDED || b->flow[DOWN].kept) && !cp_timer_running(&b->timer))
+		look_later(b);
+}
+
+/** Whether the far end is closed. Bytes that came from it may still be there to be read. */
+static bool far_is_gone(const struct bridge *b)
+{
+	struct pollfd near = {b->near_fd, 0, 0};
+	return poll(&near, 1, 0) > 0; /* POLLHUP, POLLERR */
+}
+
+/** How long nothing may go down when the far end is gone. */
+static unsigned patience(const struct bridge *b)
+{
+	if (b->flow[DOWN].state == FLOW_ENDED)
+		return CLOSING_MS;
+	return b->flow[UP].state == FLOW_FLOWING ? STALLED_MS : BROKEN_MS;
+}
+
+static void on_timer(struct cp_timer *timer)
+{
+	struct bridge *b = (struct bridge *)((char *)timer - offsetof(struct bridge, timer));
+	const struct flow *down = &b->flow[DOWN];
+	bool ended = down->state == FLOW_ENDED;
+	if (!ended && !down->kept)
+		return;
+	if (!ended && (down->moved || !far_is_gone(b)))
+		b->waited = 0;
+	else
+		b->waited += LOOK_MS;
+	if (b->waited < patience(b)) {
+		look_later(b);
+		return;
+	}
+	b->broken = !ended; /* bytes are lost */
+	bridge_close(b);
 }
 
 static void on_deferred(struct cp_deferred *deferred)
@@ -222,6 +303,12 @@ static void on_deferred(struct cp_deferred *deferred)
 	struct bridge *b = (struct bridge *)((char *)deferred - offsetof(struct bridge, deferred));
 	if (b->closed) {
 		bridge_free(b);
+		return;
+	}
+	if (b->cut) {
+		flow_run(&b->flow[DOWN]); /* what goes without waiting */
+		b->broken = true;
+		bridge_close(b);
 		return;
 	}
 	for (int i = 0; i < 2; i++)
@@ -253,6 +340,20 @@ static void on_near_ready(struct cp_stream *stream, unsigned events, void *arg)
 {
 	struct bridge *b = arg;
 	on_events(b, stream, events, &b->flow[DOWN], &b->flow[UP]);
+}
+
+void ws_bridge_break(int far)
+{
+	struct stat info;
+	if (fstat(far, &info) < 0)
+		return;
+	struct bridge *b = buckets[info.st_ino % BUCKETS];
+	while (b && b->far != info.st_ino)
+		b = b->next;
+	if (!b)
+		return;
+	b->cut = true;
+	cp_defer(b->flow[UP].source->loop, &b->deferred, on_deferred);
 }
 
 /* ---- The beginning ------------------------------------------------------------------------------------------ */
@@ -300,6 +401,8 @@ int ws_bridge(struct cp_stream *lower, const void *first, size_t length, struct 
 		free(b);
 		return -1;
 	}
+	b->near_fd = pair[0];
+	bridge_list(b, pair[1]);
 	bridge_start(b, lower, near, owner);
 	if (length) {
 		b->flow[UP].kept = memcpy(kept, first, length);

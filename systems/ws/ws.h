@@ -167,6 +167,9 @@ void ws_tunnel_cancel(struct ws_tunnel *tunnel);
  * Ownership: takes `lower` if it succeeds. @return -1 with `error` filled */
 int ws_bridge(struct cp_stream *lower, const void *first, size_t length, struct cp_system *owner,
 			  struct cp_error *error);
+/** What is at the end of this descriptor is broken off: if there is a bridge behind it, it waits for nobody any more,
+ * and resets its stream. The descriptor stays the caller's. On the thread of ws_bridge(). */
+void ws_bridge_break(int fd);
 
 /* ---- libwebsockets (engine.c, stream.c, evlib*.c) -------------------------------------------------------------- */
 

@@ -371,6 +371,28 @@ Test(core_udp, so_many_peers_wait_and_no_more)
 	bound_stop(&b); /* with those who still wait */
 }
 
+Test(core_udp, the_memory_of_empty_datagrams_is_bounded)
+{
+	struct bound b;
+	int64_t dropped = counted("udp_dropped");
+	bound_start(&b, "udp:127.0.0.1:0");
+	int client = udp_client("127.0.0.1", b.port);
+	struct cp_stream *session = session_for(&b, client, "x");
+	struct udp_worker *worker = ((struct udp_acceptor *)b.accepting.acceptor)->worker;
+	cr_assert_eq(worker->queued, 0);
+	worker->queued = UDP_QUEUED_BYTES - 200; /* of others */
+	for (int i = 0; i < 20; i++)
+		say_text(client, "");
+	run_until_in(21);
+	cr_expect_gt(counted("udp_dropped"), dropped, "they take no memory");
+	cr_expect_lt(counted("udp_dropped") - dropped, 20, "none was kept");
+	cp_stream_close(session, CP_CAUSE_DONE);
+	cr_expect_eq(worker->queued, UDP_QUEUED_BYTES - 200, "all was given back");
+	worker->queued = 0;
+	close(client);
+	bound_stop(&b);
+}
+
 Test(core_udp, a_refused_peer_is_not_asked_about_again_for_a_while)
 {
 	struct bound b;
@@ -400,10 +422,65 @@ Test(core_udp, who_was_answered_is_not_refused)
 	int client = udp_client("127.0.0.1", b.port);
 	struct cp_stream *session = session_for(&b, client, "x");
 	write_bytes(session, "answer", 6, 0);
-	cp_stream_close(session, CP_CAUSE_TARGET_RESET);
+	cp_stream_close(session, CP_CAUSE_NO_RESOURCES);
 	cp_stream_close(session_for(&b, client, "y"), CP_CAUSE_IDLE_TIMEOUT);
 	cp_stream_close(session_for(&b, client, "z"), CP_CAUSE_DONE);
 	close(client);
+	bound_stop(&b);
+}
+
+/** A target that has ended badly may have taken what came before, and may be there again. */
+Test(core_udp, who_reached_a_target_is_not_refused)
+{
+	static const enum cp_cause causes[] = {CP_CAUSE_TARGET_RESET, CP_CAUSE_TARGET_PROTOCOL, CP_CAUSE_CLIENT_PROTOCOL};
+	struct bound b;
+	int64_t refused = counted("udp_refused");
+	bound_start(&b, "udp:127.0.0.1:0");
+	int client = udp_client("127.0.0.1", b.port);
+	for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++) {
+		cp_stream_close(session_for(&b, client, "line"), causes[i]);
+		say_text(client, "next");
+		run_until_in((int64_t)i * 2 + 2);
+		cr_assert(b.accepting.done, "refused after %s", cp_cause_text(causes[i]));
+		cp_stream_close(accept_one(&b.accepting), CP_CAUSE_DONE);
+	}
+	cr_expect_eq(counted("udp_refused"), refused);
+	close(client);
+	bound_stop(&b);
+}
+
+Test(core_udp, over_the_limit_nobody_begins_for_a_while_and_nobody_is_remembered)
+{
+	enum { PEERS = 5 };
+	struct bound b;
+	bound_start(&b, "udp:127.0.0.1:0");
+	struct udp_acceptor *acceptor = (struct udp_acceptor *)b.accepting.acceptor;
+	int old = udp_client("127.0.0.1", b.port), client = udp_client("127.0.0.1", b.port), others[PEERS];
+	struct cp_stream *session = session_for(&b, old, "x");
+	cp_stream_close(session_for(&b, client, "one too many"), CP_CAUSE_SESSION_LIMIT);
+	cr_expect_gt(acceptor->full_until, cp_loop_now(fixture.loop));
+	acceptor->full_until += WATCHDOG_MS; /* however slow the machine is */
+	for (int i = 0; i < PEERS; i++) {
+		others[i] = udp_client("127.0.0.1", b.port);
+		say_text(others[i], "flood");
+	}
+	run_until_in(2 + PEERS);
+	cr_expect_eq(counted("udp_refused"), PEERS);
+	cr_expect_eq(b.accepting.calls, 2);
+	cr_expect_eq(acceptor->peers.count, 1, "only the session that is there");
+	say_text(old, "goes on");
+	read_text(session, "goes on");
+	acceptor->full_until -= WATCHDOG_MS;
+	while (!b.accepting.done) { /* until there may be room again */
+		say_text(client, "again");
+		run_turns(1);
+	}
+	cp_stream_close(accept_one(&b.accepting), CP_CAUSE_DONE);
+	cp_stream_close(session, CP_CAUSE_DONE);
+	for (int i = 0; i < PEERS; i++)
+		close(others[i]);
+	close(client);
+	close(old);
 	bound_stop(&b);
 }
 
@@ -458,6 +535,31 @@ Test(core_udp, each_question_may_have_an_answer)
 	cr_expect(has_nothing(session));
 	write_bytes(session, "AAAA", 4, 0);
 	expect_over(session);
+	cp_stream_close(session, CP_CAUSE_DONE);
+	close(client);
+	bound_stop(&b);
+}
+
+/** What the kernel does not send is no answer. */
+Test(core_udp, lost_answers_do_not_count)
+{
+	static char bytes[UDP_READ];
+	struct bound b;
+	int64_t out = counted("udp_datagrams_out"), unsent = counted("udp_unsent");
+	bound_start(&b, "udp:127.0.0.1:0");
+	((struct udp_acceptor *)b.accepting.acceptor)->options.responses = 1;
+	int client = udp_client("127.0.0.1", b.port);
+	struct cp_stream *session = session_for(&b, client, "A?");
+	write_bytes(session, bytes, sizeof(bytes), 0);
+	write_bytes(session, bytes, sizeof(bytes) - 1, CP_WRITE_MORE);
+	write_bytes(session, bytes, 1, 0);
+	cr_expect_eq(counted("udp_unsent") - unsent, 2);
+	cr_expect_eq(counted("udp_datagrams_out"), out);
+	cr_assert(has_nothing(session), "it is over without an answer");
+	write_bytes(session, "A", 1, 0);
+	cr_expect_eq(counted("udp_datagrams_out") - out, 1);
+	expect_over(session);
+	hear_text(client, "A");
 	cp_stream_close(session, CP_CAUSE_DONE);
 	close(client);
 	bound_stop(&b);

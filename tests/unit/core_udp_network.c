@@ -112,6 +112,14 @@ Test(core_udp_network, who_writes_to_a_target_waits_while_the_socket_is_full)
 	cp_stream_close(target, CP_CAUSE_DONE);
 }
 
+/** A session of a peer who has sent nothing yet. */
+static struct udp_session *session_of_port(struct udp_acceptor *acceptor, uint16_t port)
+{
+	struct udp_key key = {.port = htons(port), .family = 4};
+	memcpy(key.peer, (uint8_t[]){10, 99, 0, 2}, 4);
+	return udp_session_new(acceptor, &key, udp_table_hash(&acceptor->peers, &key));
+}
+
 Test(core_udp_network, sessions_wait_while_their_socket_is_full)
 {
 	if (!enter_silent_network())
@@ -123,10 +131,8 @@ Test(core_udp_network, sessions_wait_while_their_socket_is_full)
 	struct udp_acceptor *acceptor = (struct udp_acceptor *)b.accepting.acceptor;
 	struct udp_session *sessions[3];
 	struct user users[3] = {{0}};
-	for (unsigned i = 0; i < 3; i++) {
-		struct udp_key key = {.port = htons(9 + i), .family = 4};
-		memcpy(key.peer, (uint8_t[]){10, 99, 0, 2}, 4);
-		sessions[i] = udp_session_new(acceptor, &key, udp_table_hash(&acceptor->peers, &key));
+	for (uint16_t i = 0; i < 3; i++) {
+		sessions[i] = session_of_port(acceptor, 9 + i);
 		cp_stream_set_user(&sessions[i]->stream, user_ready, &users[i]);
 	}
 	fill_up(&sessions[0]->stream, CP_SEGMENTS(400));
@@ -145,5 +151,56 @@ Test(core_udp_network, sessions_wait_while_their_socket_is_full)
 	cr_expect_eq(counted("udp_unsent"), unsent);
 	cp_stream_close(&sessions[0]->stream, CP_CAUSE_DONE);
 	cp_stream_close(&sessions[2]->stream, CP_CAUSE_DONE);
+	bound_stop(&b);
+}
+
+/* ---- Turns ---------------------------------------------------------------------------------------------------- */
+
+enum { TURNS_SESSIONS = 4, TURNS = 3 * TURNS_SESSIONS };
+
+/** Whose turn it was, in order. */
+struct turns {
+	struct udp_session *sessions[TURNS_SESSIONS];
+	int order[TURNS], count;
+	bool done;
+};
+
+/** As a flow that never ends: it fills the socket whenever it may. */
+static void turn_ready(struct cp_stream *stream, unsigned events, void *arg)
+{
+	struct turns *turns = arg;
+	cr_expect_eq(events, CP_WRITABLE);
+	for (int i = 0; i < TURNS_SESSIONS && turns->count < TURNS; i++)
+		if (&turns->sessions[i]->stream == stream)
+			turns->order[turns->count++] = i;
+	fill_up(stream, 0);
+	if (turns->count == TURNS) {
+		turns->done = true;
+		loop_stop(stream->loop);
+	}
+}
+
+Test(core_udp_network, those_who_wait_for_a_full_socket_take_turns)
+{
+	if (!enter_silent_network())
+		cr_skip_test("needs the right to make a network namespace, and ip(8)");
+	if (system("tc qdisc add dev v0 root tbf rate 20mbit burst 2kb limit 10000000 2>/dev/null") != 0)
+		cr_skip_test("needs tc(8), and a queue with a rate");
+	struct bound b;
+	struct turns turns = {.count = 0};
+	set_udp("[connpipe.udp]\nsend_buffer = \"4KiB\"");
+	bound_start(&b, "udp:10.99.0.1:0");
+	find_neighbour();
+	for (uint16_t i = 0; i < TURNS_SESSIONS; i++) {
+		turns.sessions[i] = session_of_port((struct udp_acceptor *)b.accepting.acceptor, 9 + i);
+		cp_stream_set_user(&turns.sessions[i]->stream, turn_ready, &turns);
+	}
+	for (int i = 0; i < TURNS_SESSIONS; i++)
+		fill_up(&turns.sessions[i]->stream, 0);
+	run_until(&turns.done);
+	for (int i = 0; i < TURNS; i++)
+		cr_expect_eq(turns.order[i], i % TURNS_SESSIONS, "turn %d was of session %d", i, turns.order[i]);
+	for (int i = 0; i < TURNS_SESSIONS; i++)
+		cp_stream_close(&turns.sessions[i]->stream, CP_CAUSE_DONE);
 	bound_stop(&b);
 }

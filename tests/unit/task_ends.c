@@ -6,7 +6,10 @@
 
 #include <sched.h>
 
-static const char routes[] = "[front]\ntype = \"table\"\n[front.routes]\n\"memo:front:1\" = \"memo:back:1\"";
+#define ROUTES "[front]\ntype = \"table\"\n[front.routes]\n"
+
+static const char routes[] = ROUTES "\"memo:front:1\" = \"memo:back:1\"";
+static const char to_bytes[] = ROUTES "\"both:front:1\" = \"plain:back:1\"\n";
 static const char patient[] = "timeouts.half_close = \"10m\"";
 static const char hasty[] = "timeouts.half_close = \"20ms\"";
 static const struct memo_manner whole = {.room = MEMO_ANY, .no_half_close = true};
@@ -177,6 +180,53 @@ Test(task_ends, both_ways_comes_behind_everything_that_is_pending)
 	memo_expect(client, "[one][two]{4001}|");
 	memo_end(client, 4001);
 	memo_expect(target, "[hello]x done");
+	memo_stop();
+}
+
+/* Where nobody can say that something went wrong, an end must not look like one in order. */
+Test(task_ends, a_failure_told_in_words_is_a_reset_for_bytes)
+{
+	memo_start(patient, to_bytes, NULL);
+	for (uint32_t i = 0; i < 2; i++) {
+		struct memo *one = memo_new(NULL);
+		memo_say(one, "hello", 0);
+		memo_arrive(one, 1, "192.0.2.1");
+		struct memo *other = memo_target(i);
+		memo_expect(other, "[hello]");
+		memo_end(one, i == 0 ? MEMO_FAILED : MEMO_FAILED - 1);
+		if (i == 0) {
+			memo_expect(other, "[hello]x client_reset");
+			continue;
+		}
+		memo_expect(other, "[hello]|");
+		memo_say(other, "", CP_READ_END);
+		memo_expect(other, "[hello]|x done");
+	}
+	memo_stop();
+}
+
+Test(task_ends, a_failure_is_told_in_words_where_there_are_some)
+{
+	open_pipe(patient, NULL, NULL);
+	memo_end(target, MEMO_FAILED);
+	memo_expect(client, "{9000}|");
+	memo_end(client, MEMO_FAILED);
+	memo_expect(client, "{9000}|x done");
+	memo_stop();
+}
+
+/* The end was seen before, and the failure behind it. */
+Test(task_ends, a_failure_behind_a_half_close_is_a_reset_for_bytes)
+{
+	memo_start(patient, to_bytes, NULL);
+	client = memo_new(NULL);
+	memo_say(client, "hello", 0);
+	memo_arrive(client, 1, "192.0.2.1");
+	target = memo_target(0);
+	memo_say(client, "", CP_READ_END);
+	memo_expect(target, "[hello]|");
+	memo_end(client, MEMO_FAILED);
+	memo_expect(target, "[hello]|x client_reset");
 	memo_stop();
 }
 

@@ -206,6 +206,17 @@ static const struct cp_stream_ops memo_ops = {
 	.set_ending = memo_set_ending,
 };
 
+/** Bytes have no words for an end. */
+static const struct cp_stream_ops plain_ops = {
+	.size = sizeof(plain_ops),
+	.name = "memo",
+	.read = memo_read,
+	.write = memo_write,
+	.shutdown_write = memo_shutdown_write,
+	.close = memo_close,
+	.await = memo_await,
+};
+
 static bool carries_bytes(const struct cp_connector *connector)
 {
 	return strcmp(connector->def->aliases[0], "plain") == 0;
@@ -213,7 +224,7 @@ static bool carries_bytes(const struct cp_connector *connector)
 
 static void begin(struct memo *m, struct cp_loop *loop, const struct cp_connector *connector)
 {
-	cp_stream_init(&m->stream, &memo_ops, loop, connector->system);
+	cp_stream_init(&m->stream, carries_bytes(connector) ? &plain_ops : &memo_ops, loop, connector->system);
 	m->stream.messages = !carries_bytes(connector);
 	m->stream.segments = m->manner.segments;
 }
@@ -434,7 +445,7 @@ static void say(struct cp_loop *loop, void *arg)
 	struct memo *m = saying->memo;
 	(void)loop;
 	m->reads[m->said++ % MEMO_READS] = saying->read;
-	m->ending = (struct cp_ending){.protocol = "memo", .code = saying->code};
+	m->ending = (struct cp_ending){.protocol = "memo", .code = saying->code, .failed = saying->code >= MEMO_FAILED};
 	if (m->stream.ready)
 		tell(m);
 }

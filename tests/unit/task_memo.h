@@ -19,6 +19,7 @@
 
 #include <connpipe/connpipe.h>
 
+enum { MEMO_FAILED = 9000 };
 enum { MEMO_READS = 32, MEMO_RECORD = 1024, MEMO_STREAMS = 16, MEMO_ANY = -1 };
 
 /** How an end behaves. */
@@ -72,7 +73,7 @@ void memo_say(struct memo *memo, const char *text, unsigned hints);
 void memo_say_bytes(struct memo *memo, const void *bytes, size_t length, unsigned hints);
 /** It breaks. */
 void memo_break(struct memo *memo, enum cp_err error);
-/** It ends both ways, with this code. */
+/** It ends both ways, with this code; from MEMO_FAILED on that tells of a failure. */
 void memo_end(struct memo *memo, uint32_t code);
 /** From now on so many writes are taken. */
 void memo_set_room(struct memo *memo, int room);

@@ -202,6 +202,16 @@ Test(task_sessions, end_when_their_route_goes)
 	memo_stop();
 }
 
+Test(task_sessions, end_when_their_route_refuses)
+{
+	memo_start("", BOTH, NULL);
+	struct memo *session = arrive(1, "192.0.2.1"), *connection = arrive(2, "192.0.2.1");
+	memo_reload("", ROUTES "\"session:front:1\" = \"reject:moved\"\n\"memo:front:2\" = \"reject:moved\"\n");
+	memo_expect(session, "x rerouted");
+	cr_assert_str_eq(memo_record(connection), "");
+	memo_stop();
+}
+
 Test(task_sessions, end_when_nobody_serves_their_subport)
 {
 	static const char preamble[] = "\x89\x3d\x1d\x4e\x4e\x4f\xc6\x86\x2d\x1e\x10\x01\x0d\x0a\x69\x0a\x01";

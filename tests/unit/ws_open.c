@@ -139,11 +139,11 @@ Test(ws_open, facts_of_a_request)
 	static const char *const asked[] = {"x-tenant", "x-none"};
 	struct ws_options options = {.facts = {asked, 2}};
 	facts_of("192.0.2.1",
-			 "GET /a%20b?x=1&y HTTP/1.1\r\nHost: Example.ORG.:8080\r\nOrigin: https://example.org\r\n"
+			 "GET /%61%20b%2fc?x=1&y HTTP/1.1\r\nHost: Example.ORG.:8080\r\nOrigin: https://example.org\r\n"
 			 "User-Agent: test/1\r\nX-Tenant: blue\r\nX-Forwarded-For: 198.51.100.1\r\n" OFFER "\r\n",
 			 &options, "chat");
 	expect_text("host", "example.org");
-	expect_text("path", "/a%20b");
+	expect_text("path", "/a b%2Fc"); /* as in the address */
 	expect_text("method", "GET");
 	expect_text("query", "x=1&y");
 	expect_text("origin", "https://example.org");

@@ -308,6 +308,11 @@ Test(ws_settings, errors_of_lists)
 	expect_error("subprotocols = [\"a\", \"a\"]", "22: \"a\" is in the list twice");
 	expect_error("facts = [\"a:\"]", "10: expected the name of a field such as \"cookie\", found \"a:\"");
 	expect_error("facts = [\"Host\"]", "10: \"Host\" is not to be set: there is a fact of that name");
+	expect_error("facts = [\"cookie\", \"User_Agent\"]",
+				 "20: \"User_Agent\" is not to be set: there is a fact of that name");
+	expect_error("facts = [\"forwarded_for\"]", "10: \"forwarded_for\" is not to be set: there is a fact of that name");
+	expect_error("facts = [\"sni\"]", "10: \"sni\" is not to be set: there is a fact of that name");
+	expect_error("facts = [\"tls_client_cn\"]", "10: \"tls_client_cn\" is not to be set: there is a fact of that name");
 	expect_error("trusted = [\"10.0.0.1/8\"]",
 				 "12: expected a block of IP addresses such as \"10.0.0.0/8\" (with zeros "
 				 "behind the prefix) or an IP address, found \"10.0.0.1/8\"");
