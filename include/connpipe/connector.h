@@ -45,7 +45,8 @@ struct cp_acceptor;
 struct cp_accepted {
 	struct cp_stream *stream;
 	struct cp_peer peer;
-	struct cp_peer local; /**< where the peer connected to; family 0: what the stream's descriptor says, if it has one */
+	/** Where the peer connected to; family 0: what the stream's descriptor says, if it has one. */
+	struct cp_peer local;
 	/** Set by the caller before it calls `accept`: the loop of the worker that the connection is for. It may be another
 	 * one than the acceptor's: connections go to the worker that has the least to do. A stream for it, made on the
 	 * acceptor's thread, must do nothing with that loop before it is first used: cp_stream_from_fd() suits. A connector
@@ -116,8 +117,8 @@ struct cp_acceptor {
 enum {
 	CP_CONNECTOR_MESSAGES = 1u, /**< its streams keep message boundaries */
 	CP_CONNECTOR_ANY = 2u,      /**< its streams suit both bytes and messages (discard, reject, ws) */
-	/** What is accepted are sessions: one for each peer, without a beginning and an end that the network knows of (udp).
-	 * limits.udp_sessions counts them, timeouts.udp_idle ends them. */
+	/** What is accepted are sessions: one for each peer, without a beginning and an end that the network knows of
+	 * (udp). limits.udp_sessions counts them, timeouts.udp_idle ends them. */
 	CP_CONNECTOR_SESSIONS = 4u,
 	CP_CONNECTOR_REFUSES = 8u, /**< connecting always fails: being sent there is a refusal (reject) */
 };

@@ -1,6 +1,6 @@
-/** A hash for tables whose keys strangers choose (addresses of peers): keyed by a secret, so that nobody outside can find
- * keys that collide. SipHash with one and three rounds (Aumasson, Bernstein: SipHash, a fast short-input PRF, 2012;
- * https://www.aumasson.jp/siphash), which the Linux kernel and others use for this.
+/** A hash for tables whose keys strangers choose (addresses of peers): keyed by a secret, so that nobody outside can
+ * find keys that collide. SipHash with one and three rounds (Aumasson, Bernstein: SipHash, a fast short-input PRF,
+ * 2012; https://www.aumasson.jp/siphash), which the Linux kernel and others use for this.
  *
  * Any thread; reentrant. */
 #ifndef CONNPIPE_HASH_H

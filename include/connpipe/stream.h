@@ -52,9 +52,9 @@ enum {
  * together (UDP_GRO, UDP_SEGMENT; udp(7)). What was read or is written is then a sequence of messages of `size` bytes
  * each, 1 to 65535, the last of which may be shorter.
  *
- * Reading: a user who takes that calls the stream's `read` with CP_READ_SEGMENTS in `hints` (cp_stream_readv() does not)
- * and finds the size in them afterwards; 0: it is one message. Writing: CP_SEGMENTS(size) in `flags`; all of them are
- * taken, or none. */
+ * Reading: a user who takes that calls the stream's `read` with CP_READ_SEGMENTS in `hints` (cp_stream_readv() does
+ * not) and finds the size in them afterwards; 0: it is one message. Writing: CP_SEGMENTS(size) in `flags`; all of them
+ * are taken, or none. */
 #define CP_READ_SEGMENTS 32u
 #define CP_SEGMENTS(size) ((unsigned)(size) << 16)
 #define CP_SEGMENTS_SIZE(bits) ((bits) >> 16)

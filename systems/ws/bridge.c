@@ -31,7 +31,7 @@
 enum {
 	PIECE = 32768,
 	PIECES_MOST = 8, /* of one direction in a row, before others have their turn */
-	LOOK_MS = 500, /* how often it is looked whether … */
+	LOOK_MS = 500,   /* how often it is looked whether … */
 	CLOSING_MS = 5000,
 	STALLED_MS = 10000,
 	BROKEN_MS = 1000,
@@ -69,11 +69,11 @@ struct bridge {
 	unsigned waited; /* milliseconds that nothing went down, since the far end was seen to be gone */
 	bool cut;        /* the websocket is broken off */
 	bool broken;     /* a side has broken: the stream below will be reset */
-	bool closed; /* only the memory is left, until `deferred` has run */
+	bool closed;     /* only the memory is left, until `deferred` has run */
 };
 
 /* The bridges of this thread, by their far ends: whoever has one of those has no bridge, only a descriptor. */
-static __thread struct bridge *buckets[BUCKETS];
+static _Thread_local struct bridge *buckets[BUCKETS];
 
 static void bridge_list(struct bridge *b, int far)
 {

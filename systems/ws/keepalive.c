@@ -2,12 +2,33 @@
  *
  *     nothing came for ping_ms ──▶ ping ──▶ nothing came for pong_ms ──▶ broken
  *
- * What comes only notes the time; the timer looks when it fires, and starts again for what is left. */
+ * What comes only notes the time; the timer looks when it fires, and starts again for what is left.
+ *
+ * A peer that does not read does not answer either, and nothing is wrong with that. So an answer is only waited for
+ * while the peer's kernel has everything. As long as it has not, TCP judges: a kernel that is there acknowledges what
+ * comes, and if its window is shut, what asks whether it still is.
+ *
+ * On the other side it is the same: while the user does not read, libwebsockets is held and sees no ping. So we say
+ * that we are there: pongs that nobody asked for (RFC 6455, 5.5.3), every HELD_MS.
+ *
+ * Over a pair of sockets (bridge.c) "confirmed" is what the bridge has read: it reads nothing while the stream below
+ * takes nothing. Whether that lives is the stream's to find out. */
 #include "stream.h"
 
+#include <connpipe/log.h>
+
+#include <inttypes.h>
 #include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+
+enum {
+	HELD_MS = 10000,
+	IN_VAIN = 2, /* one may be on its way */
+};
 
 /** How many bytes the peer's kernel has not confirmed yet. */
 static int unsent_bytes(const struct ws_stream *s)
@@ -16,29 +37,80 @@ static int unsent_bytes(const struct ws_stream *s)
 	return ioctl(lws_get_socket_fd(s->wsi), SIOCOUTQ, &bytes) == 0 ? bytes : 0;
 }
 
-/** With a byte: libwebsockets says nothing about pongs without. */
-static void ping(struct ws_stream *s)
+static void give_up(struct ws_stream *s, int error)
+{
+	stream_break(s);
+	stream_broke(s, error);
+}
+
+/** With a byte: libwebsockets says nothing about pongs without. @return whether the stream is still whole */
+static bool say(struct ws_stream *s, enum lws_write_protocol what)
 {
 	unsigned char frame[LWS_PRE + 1] = {[LWS_PRE] = '?'};
+	if (lws_write(s->wsi, frame + LWS_PRE, 1, what) >= 0)
+		return true;
+	give_up(s, CP_ERESET);
+	return false;
+}
+
+static void ping(struct ws_stream *s)
+{
 	s->asked = cp_loop_now(s->stream.loop);
 	s->unsent = unsent_bytes(s);
-	if (lws_write(s->wsi, frame + LWS_PRE, 1, LWS_WRITE_PING) < 0) {
-		stream_cut(s);
-		stream_broke(s, CP_ERESET);
-	}
+	say(s, LWS_WRITE_PING);
 }
 
-/** A peer that takes what we send is there, even if the ping is still behind that. And while we do not read, its answer
- * may be there unread. */
+/** @return false: it is no TCP */
+static bool tcp_info(const struct ws_stream *s, struct tcp_info *info)
+{
+	socklen_t length = sizeof(*info);
+	*info = (struct tcp_info){.tcpi_snd_wnd = UINT32_MAX}; /* older kernels do not tell */
+	return getsockopt(lws_get_socket_fd(s->wsi), IPPROTO_TCP, TCP_INFO, info, &length) == 0;
+}
+
+/** Whether the peer's kernel is there, which has not confirmed everything. An acknowledgement alone tells little when
+ * it is missing: with a window that is shut nothing is asked for up to two minutes. */
+static bool kernel_lives(const struct ws_stream *s)
+{
+	struct tcp_info info;
+	if (!tcp_info(s, &info))
+		return true;
+	return info.tcpi_probes + info.tcpi_retransmits < IN_VAIN || info.tcpi_last_ack_recv < s->behaviour.pong_ms;
+}
+
+static bool window_is_shut(const struct ws_stream *s)
+{
+	struct tcp_info info;
+	return tcp_info(s, &info) && info.tcpi_snd_wnd == 0;
+}
+
+/** No answer has come in time. That counts if the ping was there all the time, in vain; and not while we do not read,
+ * since the answer may be there unread. */
 static bool lives(struct ws_stream *s)
 {
-	int unsent = unsent_bytes(s);
-	bool takes = unsent < s->unsent;
-	s->unsent = unsent;
-	return takes || s->held;
+	int before = s->unsent;
+	s->unsent = unsent_bytes(s);
+	if (s->unsent)
+		return kernel_lives(s);
+	return before || s->held || window_is_shut(s);
 }
 
-/** @return after how many milliseconds to look again; 0: not again */
+/** Nothing came for `ms` behind the ping. @return after how many milliseconds to look again; 0: not again */
+static uint64_t judge(struct ws_stream *s, uint64_t ms)
+{
+	if (lives(s)) {
+		s->asked = cp_loop_now(s->stream.loop);
+		return ms;
+	}
+	cp_log(CP_INFO, "ws", "%s: no answer to a ping within %" PRIu64 " ms, %s",
+		   s->connects ? "a websocket to a target is broken" : "a client's websocket is broken", ms,
+		   s->unsent ? "nor an acknowledgement" : "though it arrived");
+	ws_count(s->stream.loop, WS_UNANSWERED);
+	give_up(s, CP_ETIMEOUT);
+	return 0;
+}
+
+/** @return likewise */
 static uint64_t look(struct ws_stream *s)
 {
 	const struct ws_behaviour *b = &s->behaviour;
@@ -57,31 +129,44 @@ static uint64_t look(struct ws_stream *s)
 	}
 	if (now - s->asked < b->pong_ms)
 		return b->pong_ms - (now - s->asked);
-	if (lives(s)) {
-		s->asked = now;
-		return b->pong_ms;
-	}
-	ws_count(s->stream.loop, WS_UNANSWERED);
-	stream_cut(s);
-	stream_broke(s, CP_ETIMEOUT);
-	return 0;
+	return judge(s, b->pong_ms);
 }
 
-static bool is_open(const struct ws_stream *s)
+/** We are held: say that we are there. Not if that would wait behind other things: there may be many of it then.
+ * @return when the next one is due */
+static uint64_t tell(struct ws_stream *s)
 {
-	return s->state == WS_STREAM_OPEN || s->state == WS_STREAM_CLOSE_SENT;
+	uint64_t now = cp_loop_now(s->stream.loop);
+	if (now < s->told + HELD_MS)
+		return s->told + HELD_MS - now;
+	s->told = now;
+	if (!lws_partial_buffered(s->wsi))
+		say(s, LWS_WRITE_PONG);
+	return HELD_MS;
+}
+
+/** Pings and pongs. Nothing is sent behind a Close (RFC 6455, 5.5.1). */
+static void keep_alive(struct ws_stream *s)
+{
+	uint64_t next = s->behaviour.ping_ms ? look(s) : 0;
+	s->tells = s->held;
+	if (s->held && s->state == WS_STREAM_OPEN && !s->closed) {
+		uint64_t pong = tell(s);
+		next = next && next < pong ? next : pong;
+	}
+	if (next && s->state == WS_STREAM_OPEN && !s->closed)
+		cp_timer_start(&s->timer, next);
 }
 
 static void on_timer(struct cp_timer *timer)
 {
 	struct ws_stream *s = (struct ws_stream *)((char *)timer - offsetof(struct ws_stream, timer));
-	if (s->closed || s->over) {
+	if (s->closed && s->reset)
+		stream_break(s);
+	else if (s->closed || s->over)
 		stream_cut(s);
-	} else if (is_open(s)) {
-		uint64_t next = look(s);
-		if (next && is_open(s) && !s->closed)
-			cp_timer_start(&s->timer, next);
-	}
+	else if (s->state == WS_STREAM_OPEN)
+		keep_alive(s);
 }
 
 void keepalive_start(struct ws_stream *s)
@@ -90,6 +175,17 @@ void keepalive_start(struct ws_stream *s)
 	s->heard = cp_loop_now(s->stream.loop);
 	if (s->behaviour.ping_ms)
 		cp_timer_start(&s->timer, s->behaviour.ping_ms);
+}
+
+void keepalive_held(struct ws_stream *s)
+{
+	uint64_t ping_ms = s->behaviour.ping_ms;
+	if (s->tells || s->closed || s->over || s->state != WS_STREAM_OPEN || !s->timer.fired)
+		return;
+	s->tells = true;
+	s->told = cp_loop_now(s->stream.loop);
+	if (!cp_timer_running(&s->timer) || ping_ms > HELD_MS)
+		cp_timer_start(&s->timer, HELD_MS);
 }
 
 void keepalive_close(struct ws_stream *s, uint64_t ms)

@@ -22,6 +22,7 @@ static void hold(struct ws_stream *s)
 		return;
 	s->held = true;
 	lws_rx_flow_control(s->wsi, 0);
+	keepalive_held(s);
 }
 
 static void unhold(struct ws_stream *s)

@@ -75,6 +75,13 @@ void stream_cut(struct ws_stream *s)
 	}
 }
 
+void stream_break(struct ws_stream *s)
+{
+	if (s->wsi)
+		ws_bridge_break(lws_get_socket_fd(s->wsi));
+	stream_cut(s);
+}
+
 void stream_broke(struct ws_stream *s, int error)
 {
 	if (s->broken == CP_OK)
@@ -368,6 +375,7 @@ static void stream_close(struct cp_stream *stream, enum cp_cause cause)
 	struct ws_stream *s = stream_of(stream);
 	bool reset = cp_cause_is_reset(cause);
 	s->closed = true;
+	s->reset = reset;
 	s->wants_read = s->wants_write = false;
 	receive_drop(s);
 	if (s->state == WS_STREAM_GONE) {
@@ -375,7 +383,7 @@ static void stream_close(struct cp_stream *stream, enum cp_cause cause)
 		return;
 	}
 	if (s->state == WS_STREAM_CLOSE_SENT && reset)
-		stream_cut(s);
+		stream_break(s);
 	if (s->state == WS_STREAM_OPEN && reset)
 		say_close(s, WS_CLOSE_INTERNAL, "", 0);
 	else if (s->state == WS_STREAM_OPEN)

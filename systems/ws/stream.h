@@ -77,6 +77,7 @@ struct ws_stream {
 	bool connects; /* ws_connect() made it */
 	bool leaving;  /* libwebsockets has begun to end the connection */
 	bool closed;   /* by its user */
+	bool reset;    /* … for a cause that is a reset */
 	bool wants_read, wants_write;
 	struct cp_deferred deferred; /* frees */
 
@@ -107,7 +108,9 @@ struct ws_stream {
 	struct cp_timer timer;
 	uint64_t heard; /* when something came last */
 	uint64_t asked; /* when the ping was sent that is not answered; 0: there is none */
-	int unsent;     /* bytes that the peer's kernel had not confirmed then */
+	int unsent;     /* bytes that the peer's kernel had not confirmed when that was looked at last */
+	bool tells;     /* it is held, or was lately: the timer fires often enough to tell the peer that we are there */
+	uint64_t told;  /* when it was told that */
 };
 
 /** @return NULL: out of memory */
@@ -124,6 +127,8 @@ void stream_broke(struct ws_stream *s, int error);
 void stream_broke_later(struct ws_stream *s, int error);
 /** Have libwebsockets end the connection, at once. Not inside a callback of it: that returns -1 for this. */
 void stream_cut(struct ws_stream *s);
+/** Likewise, and whoever else carries its bytes (a bridge) is to lose no time with them. */
+void stream_break(struct ws_stream *s);
 /** Call the user, who may do anything: `s` is still there, but may be closed. */
 void stream_ready(struct ws_stream *s, unsigned events);
 
@@ -138,6 +143,8 @@ ssize_t receive_read(struct ws_stream *s, const struct iovec *vec, int count, un
 void receive_drop(struct ws_stream *s);
 
 void keepalive_start(struct ws_stream *s);
+/** libwebsockets was told not to read. */
+void keepalive_held(struct ws_stream *s);
 /** From now on it is about closing: which takes so long at most. */
 void keepalive_close(struct ws_stream *s, uint64_t ms);
 void keepalive_stop(struct ws_stream *s);
