@@ -9,7 +9,8 @@
  * comes, and if its window is shut, what asks whether it still is.
  *
  * On the other side it is the same: while the user does not read, libwebsockets is held and sees no ping. So we say
- * that we are there: pongs that nobody asked for (RFC 6455, 5.5.3), every HELD_MS.
+ * that we are there: pongs that nobody asked for (RFC 6455, 5.5.3), as often as we would ping, and every HELD_MS at
+ * least.
  *
  * Over a pair of sockets (bridge.c) "confirmed" is what the bridge has read: it reads nothing while the stream below
  * takes nothing. Whether that lives is the stream's to find out. */
@@ -124,7 +125,8 @@ static uint64_t look(struct ws_stream *s)
 		return b->pong_ms && b->pong_ms < b->ping_ms ? b->pong_ms : b->ping_ms;
 	}
 	if (b->pong_ms == 0) {
-		ping(s);
+		if (!lws_partial_buffered(s->wsi)) /* it would only wait behind other things, with all that follow it */
+			ping(s);
 		return b->ping_ms;
 	}
 	if (now - s->asked < b->pong_ms)
@@ -132,17 +134,23 @@ static uint64_t look(struct ws_stream *s)
 	return judge(s, b->pong_ms);
 }
 
+static uint64_t held_ms(const struct ws_stream *s)
+{
+	uint64_t ping_ms = s->behaviour.ping_ms;
+	return ping_ms && ping_ms < HELD_MS ? ping_ms : HELD_MS;
+}
+
 /** We are held: say that we are there. Not if that would wait behind other things: there may be many of it then.
  * @return when the next one is due */
 static uint64_t tell(struct ws_stream *s)
 {
-	uint64_t now = cp_loop_now(s->stream.loop);
-	if (now < s->told + HELD_MS)
-		return s->told + HELD_MS - now;
+	uint64_t now = cp_loop_now(s->stream.loop), due = s->told + held_ms(s);
+	if (now < due)
+		return due - now;
 	s->told = now;
 	if (!lws_partial_buffered(s->wsi))
 		say(s, LWS_WRITE_PONG);
-	return HELD_MS;
+	return held_ms(s);
 }
 
 /** Pings and pongs. Nothing is sent behind a Close (RFC 6455, 5.5.1). */
@@ -179,12 +187,11 @@ void keepalive_start(struct ws_stream *s)
 
 void keepalive_held(struct ws_stream *s)
 {
-	uint64_t ping_ms = s->behaviour.ping_ms;
 	if (s->tells || s->closed || s->over || s->state != WS_STREAM_OPEN || !s->timer.fired)
 		return;
 	s->tells = true;
 	s->told = cp_loop_now(s->stream.loop);
-	if (!cp_timer_running(&s->timer) || ping_ms > HELD_MS)
+	if (s->behaviour.ping_ms == 0 || s->behaviour.ping_ms > HELD_MS) /* otherwise it fires often enough */
 		cp_timer_start(&s->timer, HELD_MS);
 }
 

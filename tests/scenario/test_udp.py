@@ -1,15 +1,20 @@
 """udp: sessions and targets, seen from plain sockets outside. What single calls do is tested by unit_core (core_udp*)."""
 
 import contextlib
+import ctypes
+import os
 import re
+import shutil
 import socket
 import struct
+import subprocess
 
 from tests.scenario.harness import PATIENCE, Scenario, free_port, table, until
 
 LONGEST = 65507
 UDP_SEGMENT, UDP_GRO, SOL_UDP = 103, 104, 17
 FRAMED_ECHO = "frame+echo:"
+CLONE_NEWNET = 0x40000000
 
 
 class Socket:
@@ -179,11 +184,58 @@ class Wildcard(Udp):
             self.assertEqual(client.take(host.encode()), (host, port))
         self.assertEqual(proxy.counter("connections_accepted"), 3, "a session for each address that was asked")
 
-    def test_ipv6(self):
-        proxy = self.proxy(FRAMED_ECHO, address="udp:*6:0")
-        port, client = self.port_of(proxy, "[::]"), self.plain(host="::1")
-        client.answer(b"x", ("::1", port))
-        self.assertEqual(client.take(b"x")[:2], ("::1", port))
+
+class Network(Udp):
+    """In a network of its own, with several addresses: the test's thread and what it starts are in a namespace."""
+
+    def setUp(self):
+        libc = ctypes.CDLL(None, use_errno=True)
+        here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        self.addCleanup(os.close, here)
+        if not shutil.which("ip") or libc.unshare(CLONE_NEWNET) != 0:
+            self.skipTest("needs the right to make a network namespace, and ip(8)")
+        self.addCleanup(libc.setns, here, CLONE_NEWNET)
+        for words in ("link set dev lo up", "link add v0 type veth peer name v1", "address add 10.99.0.1/24 dev v0",
+                      "address add 10.99.0.2/24 dev v0", "-6 address add fd00::1/64 dev v0 nodad",
+                      "-6 address add fd00::2/64 dev v0 nodad", "-6 address add fd00::3/64 dev v0 nodad",
+                      "link set dev v0 up"):
+            if subprocess.run(["ip", *words.split()], capture_output=True, check=False).returncode != 0:
+                self.skipTest("there is no such device or address here: " + words)
+        with open("/proc/sys/net/ipv6/conf/v1/disable_ipv6", "w", encoding="ascii") as setting:
+            setting.write("1")  # what leaves by v0 does not come in again
+        subprocess.run(["ip", "link", "set", "dev", "v1", "up"], check=True)
+
+    def test_answers_come_from_the_address_that_was_asked(self):
+        for address, bound, own, asked in (("*6", "[::]", "fd00::3", ("fd00::1", "fd00::2", "fd00::1")),
+                                           ("*4", "0.0.0.0", "127.0.0.1", ("10.99.0.1", "10.99.0.2", "10.99.0.1"))):
+            proxy = self.proxy(FRAMED_ECHO, address="udp:%s:0" % address)
+            port, client = self.port_of(proxy, bound), self.plain(host=own)
+            for host in asked:
+                client.answer(host.encode(), (host, port))
+                self.assertEqual(client.take(host.encode())[:2], (host, port))
+            self.assertEqual(proxy.counter("connections_accepted"), 2, "a session for each address that was asked")
+
+    def test_what_is_sent_to_several_is_one_session(self):
+        """Broadcast and multicast, which the kernel gives to the sockets of all workers."""
+        for address, bound, own, to in (("*4", "0.0.0.0", "10.99.0.2", "10.99.0.255"),
+                                        ("*4", "0.0.0.0", "10.99.0.2", "224.0.0.1"),
+                                        ("10.99.0.255", "10.99.0.255", "10.99.0.2", "10.99.0.255"),
+                                        ("224.0.0.1", "224.0.0.1", "10.99.0.2", "224.0.0.1"),
+                                        ("*6", "[::]", "fd00::3", "ff02::1%v0")):
+            with self.subTest(address=address, to=to):
+                proxy = self.proxy(FRAMED_ECHO, address="udp:%s:0" % address, process="workers = 4")
+                port, client = self.port_of(proxy, bound), self.plain(host=own)
+                client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+                if "." in own:
+                    client.socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(own))
+                for data in (b"first", b"second"):
+                    client.answer(data, socket.getaddrinfo(to, port, type=socket.SOCK_DGRAM)[0][4])
+                    sender = client.take(data)
+                    self.assertEqual(sender[1], port)
+                    self.assertNotIn(sender[0], (to, "ff02::1"))
+                client.expect_silence()
+                self.assertEqual(proxy.counter("connections_accepted"), 1)
+                self.assertEqual(proxy.counter("udp_datagrams_in"), 2)
 
 
 class Ends(Udp):
@@ -229,6 +281,18 @@ class Ends(Udp):
         self.assertRegex(proxy.wait_closed(), "1 bytes in, 3 bytes out, .*done")
         client.send(b"y")
         self.accept(server).expect(b"\0\1y")
+
+    def test_a_one_way_flow_survives_a_target_that_resets(self):
+        server = self.server()
+        client = self.client_of(proxy := self.proxy("frame+" + server.address))
+        client.send(b"1")
+        target = self.accept(server)
+        target.expect(b"\0\x011")
+        target.reset()
+        self.assertIn("target_reset", proxy.wait_closed())
+        client.send(b"2")
+        self.accept(server).expect(b"\0\x012")
+        self.assertEqual(proxy.counter("udp_refused"), 0)
 
     def test_kill(self):
         proxy, client, server, first = self.through()
@@ -336,8 +400,14 @@ end }
         late = self.client_of(proxy)
         late.send(b"x")
         self.assertIn("session_limit", proxy.wait_closed())
-        late.send(b"y")
-        until(lambda: proxy.counter("udp_refused") == 1)
+        port = self.port_of(proxy)
+        for other in [self.plain() for _ in range(100)]:
+            other.connect(port).send(b"y")
+        until(lambda: proxy.counter("udp_datagrams_in") == 103)
+        self.assertGreater(proxy.counter("udp_refused"), 50, "they did not become sessions to be refused, each")
+        proxy.ask("kill", id=proxy.ask("pipes")["pipes"][0]["id"])
+        until(lambda: late.send(b"z") or proxy.ask("status")["sessions"] == 2)
+        server.take(b"z")
 
 
 class Reloads(Udp):

@@ -1,19 +1,24 @@
 """Websockets as users put them together: paths and routers, subports, stacks of layers, TLS, HTTP proxies, facts. What
 goes over one websocket, and how it ends, is in test_ws_through.py."""
 
+import contextlib
 import os
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import unittest
 
 from . import harness, test_tcp_settings
-from .harness import PATIENCE, free_port, preamble, table
+from .harness import PATIENCE, free_port, preamble, table, until
 from .test_layers import ENOUGH, in_background, some_bytes
 from .tls_peers import Authority, TlsPeer, client_context, server_context
 from .ws_raw import BINARY, TEXT, Client, Server as Answering
 from .ws_sides import Websockets
 
+LONG = bool(os.environ.get("CONNPIPE_TEST_LONG"))
 Settings = test_tcp_settings.Settings
 TLS = '[site]\ntype = "tls"\ncertificate = "%s"\n'
 
@@ -394,6 +399,33 @@ class Secure(Websockets):
         target.close()
         client.expect_heard("close 1000")
         proxy.wait_log(r"opened: wss:127.0.0.1:%d/p from" % self.port)
+
+    def stuck(self):
+        """A client that reads nothing of much that is there: (process, client, its descriptors before)"""
+        server = self.server()
+        proxy = self.front(server.address, connector="wss", settings=TLS % self.certificate,
+                           timeouts='reset = "100ms"')
+        before = len(os.listdir("/proc/%d/fd" % proxy.process.pid))
+        tls = TlsPeer(self.client(self.port, receive_buffer=4096), client_context(self.authority.path), "localhost")
+        client = Client(tls.handshake())
+        target = self.accept(server)
+        target.socket.setblocking(False)
+        while select.select([], [target.socket], [], 0.3)[1]:
+            with contextlib.suppress(BlockingIOError):
+                target.socket.send(bytes(1 << 20))
+        return proxy, client, before
+
+    def test_a_client_that_is_stuck_can_be_killed(self):
+        proxy, _client, before = self.stuck()
+        number = int(proxy.wait_log(r"pipe/(\d+)\] opened")[1])
+        self.assertTrue(proxy.ask("kill", id=number)["ok"])
+        until(lambda: len(os.listdir("/proc/%d/fd" % proxy.process.pid)) <= before + 1)  # TLS has some patience
+
+    @unittest.skipUnless(LONG, "takes as long as TLS has patience")
+    def test_a_client_that_is_stuck_does_not_keep_the_process(self):
+        proxy, _client, _before = self.stuck()
+        proxy.signal(signal.SIGTERM)
+        self.assertEqual(proxy.wait(), 0)
 
     def test_refusals(self):
         self.front("echo:", path="/p", connector="wss", settings=TLS % self.certificate)

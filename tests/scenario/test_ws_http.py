@@ -56,6 +56,8 @@ class Curl(Programs, Websockets):
         "many fields": ([word for i in range(101) for word in ("--header", "X-%d: x" % i)], 431, None,
                         "more than 100 fields"),
         "a broken escape": (["--path-as-is", "--request-target", "/%zz"], 400, None, "a broken % in the path"),
+        "a path that goes up": (["--path-as-is", "--request-target", "/a/%2e%2e/b"], 400, None,
+                                '"." or ".." in the path'),
         "half of an upgrade": (["--header", "Upgrade: websocket"], 400, None, "no Upgrade in Connection"),
         "an old version": (["--header", "Upgrade: websocket", "--header", "Connection: Upgrade", "--header",
                             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "--header", "Sec-WebSocket-Version: 8"],
@@ -214,6 +216,18 @@ class Facts(Asked):
         self.assertEqual(facts, ["cookie=a=b", "host=example.org", "method=GET", "origin=https://example.org", "path=/chat",
                                  "query=room=1", "subprotocol=binary", "user_agent=test"])
 
+    def test_the_path_that_is_allowed_is_the_one_that_is_asked_for(self):
+        """However it is written: a condition and a template see the same path."""
+        server = self.server()
+        self.port = free_port()
+        self.connpipe('[t]\ntype = "table"\n[t.routes]\n"ws:$4:%d" = [{ when = { path = "/public/*" }, '
+                      'to = "ws:127.0.0.1:%d/{path}" }]\n' % (self.port, server.port))
+        for path in ("/public/%2e%2e/admin", "/public/../admin", "/public/..%2fadmin"):
+            self.assertIn('"." or ".." in the path', self.refusal(400, path))
+        client = self.client(self.port)
+        client.send(request("/%70ublic/a%20b"))
+        self.assertEqual(Server(self.accept(server)).accept().request.words[1], "/public/a%20b")
+
     def test_who_the_client_is(self):
         """From the right, each who is trusted vouches for the one before."""
         proxy = self.facts('[connpipe.ws]\ntrusted = ["127.0.0.0/8", "10.0.0.0/8"]\n')
@@ -310,6 +324,14 @@ class Connecting(Websockets):
         self.assertEqual(asked.get("Origin"), "https://example.org")
         self.assertEqual(asked.get("Sec-WebSocket-Protocol"), "chat")
         self.assertEqual(asked.get("Authorization"), "Bearer x")
+
+    def test_the_environment_has_no_say(self):
+        """libwebsockets takes proxies from there, for what it connects to: ourselves."""
+        server = self.server()
+        nowhere = "http://127.0.0.1:%d" % free_port()
+        self.before("ws:127.0.0.1:%d" % server.port, "",
+                    environment={"http_proxy": nowhere, "https_proxy": nowhere, "socks_proxy": nowhere[7:]})
+        self.carries(server)
 
     def test_through_a_proxy(self):
         server = self.server()

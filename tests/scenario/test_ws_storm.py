@@ -270,7 +270,8 @@ class Storm(Websockets):
                        (secure, "/ws", True)]
         self.places = self.echoes + [(plain, path, False) for path in ("/discard", "/rude", "/rudews", "/nobody")] + [
             (secure, "/rude", True)]
-        return ('[tls]\ntype = "tls"\ncertificate = "%s"\n[there]\ntype = "tls"\nverify = false\n' %
+        # A client that gets no turn for long would meet a ping where it expects its own bytes.
+        return ('[connpipe.ws]\nping = "0s"\n[tls]\ntype = "tls"\ncertificate = "%s"\n[there]\ntype = "tls"\nverify = false\n' %
                 authority.make("site", ["127.0.0.1"]) +
                 table(routes, "workers = 2", timeouts='half_close = "1s", reset = "500ms"'))
 

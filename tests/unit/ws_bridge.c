@@ -360,6 +360,96 @@ Test(ws_bridge, a_stream_that_takes_no_more_does_not_stop_what_it_has_sent)
 	cr_expect(cp_cause_is_reset(below.cause));
 }
 
+/** Bytes from the far end are kept by the bridge, and nobody takes them. */
+static void block(const char *text)
+{
+	below.room = 0;
+	far_write(text);
+	for (int i = 0; i < TURNS_MOST && below.writes == 0; i++)
+		fake_turns(loop, 1);
+	cr_assert_gt(below.writes, 0);
+}
+
+Test(ws_bridge, one_that_is_broken_off_waits_for_nobody)
+{
+	build("");
+	block("stuck");
+	int copy = dup(far);
+	ws_bridge_break(copy); /* the same socket, whatever its number */
+	close(copy);
+	turn_until(&below.closed);
+	cr_expect(cp_cause_is_reset(below.cause));
+	far_expect_end();
+}
+
+Test(ws_bridge, one_that_is_broken_off_delivers_what_goes_at_once)
+{
+	build("");
+	fake_turns(loop, 5);
+	far_write("last words");
+	ws_bridge_break(far);
+	turn_until(&below.closed);
+	below_expect("last words");
+	cr_expect(cp_cause_is_reset(below.cause));
+}
+
+Test(ws_bridge, only_what_is_broken_off_is)
+{
+	int other[2];
+	build("");
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, other), 0);
+	ws_bridge_break(other[0]);
+	ws_bridge_break(-1);
+	fake_turns(loop, 5);
+	cr_expect_not(below.closed);
+	close(other[0]);
+	close(other[1]);
+	fake_arrive(&below, "goes on", 7);
+	far_expect("goes on");
+}
+
+static void on_tick(struct cp_timer *timer)
+{
+	loop_stop(timer->loop);
+}
+
+/** Run the loop, which may wait, until the bridge has closed what is below. */
+static void run_until_closed(void)
+{
+	while (!below.closed) {
+		struct cp_timer tick;
+		cp_timer_init(&tick, loop, on_tick);
+		cp_timer_start(&tick, 20);
+		loop_run(loop);
+		cp_timer_stop(&tick);
+	}
+}
+
+Test(ws_bridge, behind_both_ends_bytes_that_nobody_takes_are_given_up)
+{
+	build("");
+	block("stuck");
+	fake_end(&below, 0);
+	far_expect_end();
+	far_close();
+	run_until_closed();
+	cr_expect(cp_cause_is_reset(below.cause), "bytes are missing");
+}
+
+Test(ws_bridge, behind_the_close_of_the_far_end_a_slow_reader_gets_it_all)
+{
+	build("");
+	block("slowly");
+	far_close();
+	for (size_t room = 1; room <= 6; room++) {
+		fake_room(&below, room);
+		fake_turns(loop, 5);
+	}
+	turn_until(&below.shut);
+	below_expect("slowly");
+	cr_expect_not(below.closed);
+}
+
 Test(ws_bridge, without_descriptors_the_stream_stays_the_callers)
 {
 	struct rlimit limit, none;

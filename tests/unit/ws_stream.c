@@ -2,6 +2,7 @@
 #include "ws_fixture.h"
 
 #include <malloc.h>
+#include <netinet/in.h>
 
 TestSuite(ws_stream, .init = fixture_start, .fini = fixture_stop, .timeout = 60);
 
@@ -428,6 +429,121 @@ Test(ws_stream, a_peer_that_reads_slowly_lives)
 		}
 	}
 	cr_assert_eq(user->count, 0, "it was broken: %zd", user->at[0].result);
+}
+
+static void run_for(unsigned ms)
+{
+	struct cp_timer tick;
+	uint64_t until = cp_loop_now(loop) + ms;
+	while (cp_loop_now(loop) < until) {
+		cp_timer_init(&tick, loop, on_tick);
+		cp_timer_start(&tick, 1);
+		loop_run(loop);
+		cp_timer_stop(&tick);
+	}
+}
+
+/** As make_pair(), over TCP. */
+static int make_tcp_pair(void)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t length = sizeof(address);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	cr_assert_eq(listen(listener, 1), 0);
+	cr_assert_eq(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+	peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(connect(peer, (struct sockaddr *)&address, sizeof(address)), 0);
+	cr_assert_eq(fcntl(peer, F_SETFL, O_NONBLOCK), 0);
+	int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	cr_assert_geq(fd, 0);
+	close(listener);
+	return fd;
+}
+
+/** For much longer than a ping's answer may take. @param fd  the connection, whose other end is `peer` */
+static void stalls(int fd)
+{
+	char bytes[5000] = {0}, head[1024];
+	unsigned written = 0;
+	behaviour.ping_ms = 20;
+	behaviour.pong_ms = 20;
+	user_has(accept_websocket(fd, NULL, NULL));
+	peer_gets_head(head, sizeof(head));
+	while (user_writes(bytes, sizeof(bytes), 0) != CP_AGAIN)
+		written++;
+	run_for(200);
+	cr_assert_eq(user->count, 0, "it was broken: %zd", user->at[0].result);
+	for (unsigned i = 0; i < written; i++)
+		peer_expects(FIN | BINARY, bytes, sizeof(bytes));
+}
+
+Test(ws_stream, a_peer_that_stalls_over_tcp_loses_nothing)
+{
+	stalls(make_tcp_pair());
+}
+
+Test(ws_stream, a_peer_that_stalls_behind_a_bridge_loses_nothing)
+{
+	stalls(make_pair());
+}
+
+/** The ping arrives late, and is answered in time. */
+Test(ws_stream, a_ping_that_waited_may_be_answered)
+{
+	behaviour.ping_ms = 20;
+	behaviour.pong_ms = 300;
+	accepted();
+	run_for(340); /* it is unread for longer than an answer may take */
+	peer_expects(FIN | PING, "?", 1);
+	run_for(100);
+	peer_says(FIN | PONG, true, "?", 1);
+	peer_says(FIN | BINARY, true, "a", 1);
+	user_expects(0, 1, 0, "a");
+}
+
+/** @return the opcode of the next frame that is no ping */
+static unsigned peer_gets_no_ping(void)
+{
+	struct got_frame f;
+	do {
+		f = peer_gets_frame();
+		free(f.bytes);
+	} while (f.first == (FIN | PING));
+	return f.first;
+}
+
+Test(ws_stream, who_does_not_read_says_that_it_is_there)
+{
+	behaviour.ping_ms = 20;
+	user->reads = false;
+	accepted();
+	peer_says(FIN | BINARY, true, "a", 1);
+	for (int i = 0; i < 3; i++)
+		cr_assert_eq(peer_gets_no_ping(), FIN | PONG);
+	user_read_all();
+	user_expects(0, 1, 0, "a");
+}
+
+Test(ws_stream, who_reads_sends_no_pongs_of_its_own)
+{
+	behaviour.ping_ms = 20;
+	accepted();
+	peer_says(FIN | BINARY, true, "a", 1);
+	user_expects(0, 1, 0, "a");
+	for (int i = 0; i < 4; i++)
+		peer_expects(FIN | PING, "?", 1);
+}
+
+Test(ws_stream, no_ping_goes_behind_a_close)
+{
+	behaviour.ping_ms = 20;
+	accepted();
+	cr_assert_eq(cp_stream_shutdown_write(user->stream), CP_OK);
+	peer_expects_close(1000);
+	run_for(80);
+	peer_says_close(1000, true, "");
+	peer_expects_end();
 }
 
 /* ---- Many ------------------------------------------------------------------------------------------------------- */
