@@ -1,9 +1,10 @@
-/** Who has sent something to a bound socket lately: peers, found by their key. Hashed with a secret, as strangers
- * choose the keys (SipHash-1-3: https://www.aumasson.jp/siphash/). */
+/** Who has sent something to a bound socket lately: peers, found by their key. */
 #ifndef SYSTEMS_CORE_UDP_TABLE_H
 #define SYSTEMS_CORE_UDP_TABLE_H
 
 #include "udp_wire.h"
+
+#include <connpipe/hash.h>
 
 /** Part of what is found. */
 struct udp_entry {
@@ -15,7 +16,7 @@ struct udp_entry {
 };
 
 struct udp_table {
-	uint64_t secret[2];
+	struct cp_hash_secret secret; /* strangers choose the keys */
 	struct udp_entry **buckets;
 	uint32_t count, mask; /* mask + 1 buckets */
 };

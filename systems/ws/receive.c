@@ -170,8 +170,8 @@ int receive_piece(struct ws_stream *s, const char *bytes, size_t length)
 						(s->packed_in ? PIECE_PACKED : 0u));
 }
 
-/** RFC 6455, 7.4.1: 1000 is an end in order, 1001 that somebody leaves, without a code nothing is said; from 3000 on they
- * mean what applications make of them. All others tell of a failure. */
+/** RFC 6455, 7.4.1: 1000 is an end in order, 1001 that somebody leaves, without a code nothing is said; from 3000 on
+ * they mean what applications make of them. All others tell of a failure. */
 static bool tells_of_failure(uint32_t code)
 {
 	return code < WS_CLOSE_OF_APPLICATIONS && code != WS_CLOSE_NORMAL && code != WS_CLOSE_AWAY && code != WS_CLOSE_NONE;

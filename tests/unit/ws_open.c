@@ -8,7 +8,7 @@
 
 TestSuite(ws_open, .init = fixture_start, .fini = fixture_stop, .timeout = 60);
 
-#define OFFER \
+#define OFFER                                                                                      \
 	"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" \
 	"Sec-WebSocket-Version: 13\r\n"
 
@@ -84,14 +84,11 @@ static const struct {
 	const char *address;
 	bool messages, any;
 } carried[] = {
-	{"ws:$4:80", false, true},
-	{"wss:$4:80", false, true},
-	{"ws(/p)+tcp:$4:80", false, true},
-	{"ws(/p)+tls+tcp:$4:80", false, true},
+	{"ws:$4:80", false, true},          {"wss:$4:80", false, true},
+	{"ws(/p)+tcp:$4:80", false, true},  {"ws(/p)+tls+tcp:$4:80", false, true},
 	{"ws+frame+tcp:$4:80", true, true}, /* refused */
 	{"ws+udp:$4:80", true, true},       /* likewise */
-	{"frame+ws:$4:80", true, false},
-	{"zstd+ws:$4:80", false, false},
+	{"frame+ws:$4:80", true, false},    {"zstd+ws:$4:80", false, false},
 	{"proxy+ws:$4:80", false, false},
 };
 
@@ -201,8 +198,8 @@ Test(ws_open, the_client_is_who_trusted_proxies_say_it_is)
 		struct ws_refusal refusal;
 		char peer[CP_PEER_TEXT];
 		connection(forwarded[i].peer, "ws:$4:80");
-		const char *head = cp_arena_printf(fixture.arena, "GET / HTTP/1.1\r\nHost: a\r\n%s" OFFER "\r\n",
-										   forwarded[i].lines);
+		const char *head =
+			cp_arena_printf(fixture.arena, "GET / HTTP/1.1\r\nHost: a\r\n%s" OFFER "\r\n", forwarded[i].lines);
 		cr_assert_eq(ws_upgrade_read(head, strlen(head), &upgrade, &refusal), WS_HEAD_DONE, "%s", refusal.reason);
 		ws_facts_add(&fixture.request, &upgrade, &options, NULL);
 		cp_peer_print(cp_request_peer(&fixture.request), peer, sizeof(peer));
