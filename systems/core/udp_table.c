@@ -6,8 +6,6 @@
 
 enum { BUCKETS_FIRST = 64 };
 
-/* ---- Table --------------------------------------------------------------------------------------------------- */
-
 bool udp_table_init(struct udp_table *table)
 {
 	*table = (struct udp_table){.secret = cp_hash_secret(), .mask = BUCKETS_FIRST - 1};
