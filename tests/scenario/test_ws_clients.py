@@ -13,13 +13,13 @@ from .harness import PATIENCE, PROGRAM, free_port, table
 from .test_clients import Programs
 from .tls_peers import Authority
 from .ws_raw import BINARY, TEXT
-from .ws_sides import PYTHON, REFERENCE, Websockets, has_deflate, has_reference, shut
+from .ws_sides import PYTHON, REFERENCE, Websockets, has_reference, shut
 
 NODE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ws_node.js")
 NODE_PATH = "/usr/share/nodejs"
 LONG = bool(os.environ.get("CONNPIPE_TEST_LONG"))
 SIZES = ["0", "1", "125", "126", "65535", "65536", "300000"]
-DEFLATED = "permessage-deflate" if has_deflate() else ""
+DEFLATED = "permessage-deflate"
 DEFLATE = "[connpipe.ws]\ndeflate = true\n"
 
 

@@ -2,13 +2,12 @@
 
 import os
 import random
-import unittest
 import zlib
 
 from .harness import free_port, table
 from .test_ws_through import meanwhile, receive_bytes
 from .ws_raw import BINARY, CONTINUATION, PING, RSV1, RSV2, TEXT, Deflate, Server
-from .ws_sides import Unanswered, Websockets, has_deflate
+from .ws_sides import Unanswered, Websockets
 
 DEFLATE = "[connpipe.ws]\ndeflate = true\n"
 EXTENSIONS = "Sec-WebSocket-Extensions"
@@ -16,7 +15,6 @@ WORDS = random.Random(6).choices(["one ", "word ", "after ", "another ", "\n"], 
 TEXTS = "".join(WORDS)
 
 
-@unittest.skipUnless(has_deflate(), "built without zlib")
 class Deflated(Websockets):
     def deflated(self, offer="permessage-deflate", **options):
         client = self.websocket(changes={EXTENSIONS: offer}, **options)

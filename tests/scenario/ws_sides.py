@@ -23,12 +23,6 @@ def has_reference():
         [PYTHON, "-c", "import websockets"], stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
-def has_deflate():
-    """Whether the program was built with zlib."""
-    with open(PROGRAM, "rb") as file:
-        return b"inflateInit2_" in file.read()
-
-
 def start_reference(mode, port, *words):
     """ws_reference.py as a server on `port`, when it listens."""
     process = subprocess.Popen([PYTHON, REFERENCE, mode, str(port), *map(str, words)], stdin=subprocess.DEVNULL,
