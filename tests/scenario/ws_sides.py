@@ -9,7 +9,7 @@ import tempfile
 import unittest
 
 from . import harness
-from .harness import PROGRAM, SIGTERM, Scenario, free_port, table, until
+from .harness import SIGTERM, Scenario, free_port, table, until
 from .test_clients import listens
 from .ws_raw import BINARY, Client, Server
 
