@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -40,6 +41,7 @@ enum {
 };
 
 static struct ws_engine *engines;
+static atomic_uint engines_gone; /* how many of them were destroyed by their workers */
 static uint32_t engine_count;
 static cp_counter counters[WS_EVENT_COUNT];
 static int bound; /* descriptors from this on are too high; see bound_set() */
@@ -333,13 +335,20 @@ static int engine_create(struct ws_engine *engine, struct cp_error *error)
 	return context_create(engine, error);
 }
 
+/** Every worker has left its own: what comes now begins anew. */
+static void forget_all(void)
+{
+	free(engines);
+	engines = NULL;
+	engine_count = 0;
+	atomic_store(&engines_gone, 0);
+}
+
 static void destroy_all(void)
 {
 	for (uint32_t i = 0; i < engine_count; i++)
 		engine_destroy(&engines[i]);
-	free(engines);
-	engines = NULL;
-	engine_count = 0;
+	forget_all();
 }
 
 static void make_counters(void)
@@ -352,6 +361,8 @@ static void make_counters(void)
 int ws_engines_start(struct cp_system *core, struct cp_error *error)
 {
 	uint32_t count = cp_worker_count();
+	if (engines && atomic_load(&engines_gone) == engine_count)
+		forget_all();
 	if (engines || count == 0 || (core && cp_system_checking(core)))
 		return CP_OK;
 	engines = calloc(count, sizeof(*engines));
@@ -396,6 +407,8 @@ int ws_engine_use(struct cp_loop *loop, struct cp_error *error)
 void ws_engine_leave(struct cp_loop *loop)
 {
 	struct ws_engine *engine = engine_of(loop);
-	if (engine && engine->users && --engine->users == 0)
-		engine_destroy(engine);
+	if (!engine || !engine->users || --engine->users > 0)
+		return;
+	engine_destroy(engine);
+	atomic_fetch_add(&engines_gone, 1);
 }
