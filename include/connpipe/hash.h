@@ -18,7 +18,7 @@ struct cp_hash_secret {
 };
 
 /** A new secret, from the kernel's randomness. */
-CP_API struct cp_hash_secret cp_hash_secret(void);
+CP_API struct cp_hash_secret cp_hash_secret_make(void);
 /** Hash of `count` words. Keys of one table have one length. */
 CP_API uint64_t cp_hash(const struct cp_hash_secret *secret, const uint64_t *words, size_t count);
 

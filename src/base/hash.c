@@ -51,7 +51,7 @@ uint64_t cp_hash(const struct cp_hash_secret *secret, const uint64_t *words, siz
 }
 
 /** Early after the start of a machine there may be no randomness yet; one does not wait for it here. */
-struct cp_hash_secret cp_hash_secret(void)
+struct cp_hash_secret cp_hash_secret_make(void)
 {
 	struct cp_hash_secret secret;
 	if (getrandom(&secret, sizeof(secret), GRND_NONBLOCK) == (ssize_t)sizeof(secret))

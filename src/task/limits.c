@@ -42,7 +42,7 @@ struct limits {
 struct limits *limits_new(void)
 {
 	struct limits *limits = xcalloc(1, sizeof(*limits));
-	limits->secret = cp_hash_secret();
+	limits->secret = cp_hash_secret_make();
 	for (int i = 0; i < SHARDS; i++)
 		pthread_mutex_init(&limits->shards[i].lock, NULL);
 	return limits;

@@ -8,7 +8,7 @@ enum { BUCKETS_FIRST = 64 };
 
 bool udp_table_init(struct udp_table *table)
 {
-	*table = (struct udp_table){.secret = cp_hash_secret(), .mask = BUCKETS_FIRST - 1};
+	*table = (struct udp_table){.secret = cp_hash_secret_make(), .mask = BUCKETS_FIRST - 1};
 	table->buckets = calloc(BUCKETS_FIRST, sizeof(table->buckets[0]));
 	return table->buckets != NULL;
 }

@@ -262,8 +262,9 @@ static ssize_t send_some(struct end *e, size_t count)
 {
 	size_t head = e->sent < e->out.head_length ? e->out.head_length - e->sent : 0;
 	head = head < count ? head : count;
-	struct iovec vec[2] = {{(char *)e->out.head + e->sent, head},
-						   {(char *)e->out.pattern + (e->sent + head - e->out.head_length), count - head}};
+	size_t behind = e->sent + head > e->out.head_length ? e->sent + head - e->out.head_length : 0;
+	struct iovec vec[2] = {{(char *)e->out.head + (head ? e->sent : 0), head},
+						   {(char *)e->out.pattern + behind, count - head}};
 	struct msghdr message = {.msg_iov = vec + !head, .msg_iovlen = (size_t)(!!head + (count > head))};
 	bool last = e->sent + count == e->out.length && own(e)->ending == ENDING_TOGETHER;
 	/* The kernel keeps an incomplete last segment until shutdown() puts the end of file into it. */

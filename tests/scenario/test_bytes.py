@@ -118,6 +118,7 @@ class Exchange:
                 out, errors = process.communicate()
             finally:
                 process.kill()
+        self.scenario.assertTrue(out or line.startswith("{"), errors)
         result = json.loads(out or line)
         self.scenario.assertEqual((result["failed"], errors), (0, ""), errors)
         self.scenario.assertEqual(result["cases"], cases)

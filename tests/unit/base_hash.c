@@ -15,7 +15,7 @@ Test(hash, nothing_and_words)
 
 Test(hash, secrets_differ)
 {
-	struct cp_hash_secret a = cp_hash_secret(), b = cp_hash_secret();
+	struct cp_hash_secret a = cp_hash_secret_make(), b = cp_hash_secret_make();
 	uint64_t word = 1;
 	cr_expect(a.words[0] != b.words[0] || a.words[1] != b.words[1]);
 	cr_expect_neq(cp_hash(&a, &word, 1), cp_hash(&b, &word, 1));
