@@ -2,9 +2,9 @@
  *
  * libwebsockets is one for the process: its allocator and its log are set once, and contexts have to be made one after
  * another on one thread. So there are statics here, written by the main task when the first generation is loaded, and
- * only read afterwards. A worker's engine is the worker's own from then on. It is counted by the loads that use it, and
- * ends with the last one, which is when the worker ends; it stays over every reload, since ending a context ends its
- * connections.
+ * only read afterwards; and again, if every worker has left its own and something is loaded anew. A worker's engine is
+ * the worker's own from then on. It is counted by the loads that use it, and ends with the last one, which is when the
+ * worker ends; it stays over every reload, since ending a context ends its connections.
  *
  * There is no TLS in these contexts: see ws.h. */
 #include "engine.h"
@@ -17,9 +17,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -145,8 +145,12 @@ static void bound_set(struct rlimit *real)
 	setrlimit(RLIMIT_NOFILE, &low);
 }
 
-static int bound_error(struct cp_error *error)
+/** @param next  the lowest number that was free, or -1 with errno: none at all */
+static int bound_error(int next, struct cp_error *error)
 {
+	if (next < 0)
+		return cp_error_set(error, cp_err_from_errno(errno), NULL, "no descriptor for a websocket: %s",
+							strerror(errno));
 	return cp_error_set(error, CP_EMFILE, NULL,
 						"no descriptor below %d is free, as libwebsockets needs it for a websocket: raise "
 						"limits.connections and restart",
@@ -162,17 +166,19 @@ int engine_lower(int fd, struct cp_error *error)
 		close(fd);
 		return lower;
 	}
+	int result = bound_error(lower, error);
 	if (lower >= 0)
 		close(lower);
-	return bound_error(error);
+	return result;
 }
 
 int engine_check_free(int fd, struct cp_error *error)
 {
 	int next = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int result = next >= 0 && next < bound ? CP_OK : bound_error(next, error);
 	if (next >= 0)
 		close(next);
-	return next >= 0 && next < bound ? CP_OK : bound_error(error);
+	return result;
 }
 
 /* ---- Connecting --------------------------------------------------------------------------------------------- */
